@@ -1,0 +1,3 @@
+"""Photos in; relightable, compressed, selectable 3D assets out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,35 @@
+"""Every error a user can cause.  The CLI prints these as one line (or a list) and exits with code 2."""
+
+from __future__ import annotations
+
+
+class RelightError(Exception):
+    """A mistake the user can fix.  The message says where, what was expected, what was found, what to do."""
+
+
+class ConfigError(RelightError):
+    """One or more errors in a scene file; `problems` holds one line each, with file, line and column."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class DataError(RelightError):
+    """A capture, image or splat file that cannot be read as what it claims to be."""
+
+
+class ShapeError(RelightError):
+    """A tensor of the wrong shape, dtype or device."""
+
+    @classmethod
+    def expected(cls, name: str, expected: str, found: object) -> ShapeError:
+        return cls(f"{name}: expected shape {expected}, found {found}")
+
+
+class MissingPartError(RelightError):
+    """A stage needs a part of the scene (views, gaussians, ...) that no earlier stage provided."""
+
+
+class BackendUnavailableError(RelightError):
+    """The requested backend cannot run here; the message says why and how to get it."""

@@ -1,0 +1,1 @@
+"""What optimising stages share."""

@@ -1,0 +1,1 @@
+"""Nouns of space: cameras, transforms, Gaussians, spherical harmonics.  Torch only."""

@@ -1,0 +1,1 @@
+"""Drawing Gaussians: protocol, reference, backends."""

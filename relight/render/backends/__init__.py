@@ -1,0 +1,1 @@
+"""Adapters from rasterisers to `relight.render.protocol`."""

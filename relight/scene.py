@@ -1,0 +1,59 @@
+"""The one central type.  A `Scene` goes into a stage and a new one comes out; a stage folder on disk is one.
+
+Invariants: the world is the input's world, never re-oriented or rescaled; a scene is never edited, only replaced;
+each part is written once, and later stage folders refer to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from relight.geometry.gaussians import Gaussians
+from relight.views import Views
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The world's frame and the size of what is in it.
+
+    up: unit, world frame; None if unknown.  center: world units.  radius: world units: the scene's extent, to which
+    learning rates and thresholds are proportional.
+    """
+
+    center: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    radius: float = 1.0
+    up: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Points:
+    """A sparse cloud.  positions: (M, 3) world units.  colors: (M, 3), sRGB-encoded, 0 to 1."""
+
+    positions: Tensor
+    colors: Tensor
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What made a part of this scene: stage name, its full options, its content key, steps, seconds, metrics."""
+
+    name: str
+    options: dict[str, object]
+    key: str
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """frame: always.  views: posed photographs.  points: from structure from motion.  gaussians: the splat.
+    history: the stages that led here, oldest first.
+    """
+
+    frame: Frame
+    views: Views | None = None
+    points: Points | None = None
+    gaussians: Gaussians | None = None
+    history: tuple[StageRecord, ...] = ()

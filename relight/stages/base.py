@@ -1,0 +1,75 @@
+"""What a stage is, and what it is given to work with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from relight.scene import Scene
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(ABC):
+    """A stage *is* its configuration: a frozen dataclass whose fields are the options of scene.yaml.
+
+    The docstring under each field is its help text: meaning, unit, range, source.
+    `needs` and `gives` name fields of `Scene`; `relight check` follows them without running anything.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    gives: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    """Raised when the same options give another result, so that stored results are not reused."""
+
+    @abstractmethod
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Return a new scene.  Never prints, never writes outside `job.folder`, never changes `scene`."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
+    """Raised by `Job.checkpoint` after it has saved, when the user asked to stop."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a stage at the end of `step`: tensors by name, and small JSON values."""
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, object]
+
+
+class Job(Protocol):
+    """What is not configuration.  The pipeline provides it; tests use `relight.testing.MemoryJob`."""
+
+    device: torch.device
+    backend: str
+    """Name of the splat backend, or "auto"."""
+    seed: int
+    folder: Path
+    """A working folder that becomes the stage's folder when `run` returns: extra files go here."""
+    restored: Checkpoint | None
+    """Where to continue from, if an earlier run was interrupted."""
+
+    def report(
+        self, step: int, total: int, metrics: Mapping[str, float] | None = None, *, scene: Scene | None = None
+    ) -> None:
+        """Tell whoever listens (terminal, metrics.jsonl, viewer) that `step` of `total` steps are done.
+
+        Cheap: call every step, with metrics when there are any.  `scene` is the current state, for viewers.
+        """
+        ...
+
+    def checkpoint_due(self) -> bool:
+        """True when enough time has passed since the last checkpoint, or the user asked to stop."""
+        ...
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Save atomically.  Raises `Interrupted` if the user asked to stop."""
+        ...
