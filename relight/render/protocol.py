@@ -112,9 +112,10 @@ class SplatRasterizer(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """A name, why it can't run here (None if it can), and how to make it."""
+    """A name, the device its tensors live on, why it can't run here (None if it can), and how to make it."""
 
     name: str
+    device: str
     unavailable: Callable[[], str | None]
     create: Callable[[], SplatRasterizer]
 

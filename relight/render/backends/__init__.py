@@ -1,1 +1,24 @@
-"""Adapters from rasterisers to `relight.render.protocol`."""
+"""Adapters from rasterisers to `relight.render.protocol`, and the list of them in order of preference."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from relight.render.protocol import Backend
+
+
+def _backend(name: str, device: str, module: str, attribute: str) -> Backend:
+    """A backend whose module is imported only when somebody asks about it."""
+    return Backend(
+        name,
+        device,
+        unavailable=lambda: import_module(module).unavailable(),
+        create=lambda: getattr(import_module(module), attribute)(),
+    )
+
+
+BACKENDS: tuple[Backend, ...] = (
+    _backend("splat_gsplat", "cuda", "relight.render.backends.splat_gsplat", "SplatGsplat"),
+    _backend("splat_cpu", "cpu", "relight.render.backends.splat_cpu", "SplatCpu"),
+    _backend("reference", "cpu", "relight.render.reference", "ReferenceRasterizer"),
+)

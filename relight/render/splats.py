@@ -1,0 +1,103 @@
+"""Pictures of a splat over any backend: colour, depth, normals and any other channel in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from relight.errors import BackendUnavailableError
+from relight.geometry import sh as _sh
+from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
+from relight.render.backends import BACKENDS
+from relight.render.protocol import Backend, RasterOptions, ScreenStatistics, SplatRasterizer
+
+
+@dataclass(frozen=True)
+class SplatRender:
+    """color: (H, W, 3) sRGB-encoded captured look, over `background` if one was given, else premultiplied.
+    alpha: (H, W), 0 to 1.  depth: (H, W) expected depth, world units along +z; 0 where nothing is drawn.
+    median_depth: (H, W), world units, 0 where transmittance stays above 1/2; not differentiated.
+    normals: (H, W, 3) unit, world frame, towards the camera; zero where nothing is drawn; None unless asked for.
+    features: (H, W, F) sum of weight x feature; None unless given.
+    """
+
+    color: Tensor
+    alpha: Tensor
+    depth: Tensor
+    median_depth: Tensor
+    normals: Tensor | None
+    features: Tensor | None
+    statistics: ScreenStatistics
+
+
+def available_backends() -> dict[str, str | None]:
+    """Every splat backend by name, with the reason why it can't run here, or None if it can."""
+    return {backend.name: backend.unavailable() for backend in BACKENDS}
+
+
+def create_rasterizer(name: str = "auto", device: str | torch.device = "cpu") -> SplatRasterizer:
+    """A backend by name; "auto" takes the first usable one made for the device.  Raises BackendUnavailableError."""
+    device_type = torch.device(device).type
+    candidates: list[Backend] = [b for b in BACKENDS if b.name == name or (name == "auto" and b.device == device_type)]
+    if not candidates:
+        known = ", ".join(b.name for b in BACKENDS)
+        raise BackendUnavailableError(f"backend {name!r}: no such splat backend for {device_type}; known: {known}")
+    reasons = [f"{b.name}: {b.unavailable()}" for b in candidates]
+    for backend in candidates:
+        if backend.unavailable() is None:
+            return backend.create()
+    raise BackendUnavailableError(
+        f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor"
+    )
+
+
+def radiance(gaussians: Gaussians, eye: Tensor, degree: int | None = None) -> Tensor:
+    """(N, 3) captured colour of each Gaussian seen from `eye` (3,), sRGB-encoded.  `degree` limits the bands used."""
+    degree = gaussians.sh_degree if degree is None else min(degree, gaussians.sh_degree)
+    if gaussians.sh.device.type == "cpu" and gaussians.sh.dtype == torch.float32:
+        from relight.render.kernels.sh import radiance as fast
+
+        return fast(gaussians.sh, gaussians.means, eye, degree)
+    return _sh.radiance(gaussians.sh, gaussians.means, eye, degree)
+
+
+def render(
+    rasterizer: SplatRasterizer,
+    gaussians: Gaussians,
+    camera: Camera,
+    *,
+    sh_degree: int | None = None,
+    options: RasterOptions = RasterOptions(),
+    normals: bool = False,
+    features: Tensor | None = None,
+    background: Tensor | None = None,
+) -> SplatRender:
+    """One picture.
+
+    features: (N, F) further channels to blend.  background: (3,) or (H, W, 3), sRGB-encoded.
+    Memory behind the pictures is planar: `color.permute(2, 0, 1)` is contiguous up to row padding.
+    """
+    eye = camera.position
+    channels = [radiance(gaussians, eye, sh_degree)]
+    if normals:
+        channels.append(gaussians.normals(eye))
+    if features is not None:
+        channels.append(features)
+    packed = torch.cat(channels, 1) if len(channels) > 1 else channels[0]
+    image = rasterizer.rasterize(gaussians, camera, packed, options)
+    color = image.features[..., :3]
+    if background is not None:
+        color = color + (1 - image.alpha)[..., None] * background
+    start = 6 if normals else 3
+    return SplatRender(
+        color=color,
+        alpha=image.alpha,
+        depth=image.expected_depth,
+        median_depth=image.median_depth,
+        normals=torch.nn.functional.normalize(image.features[..., 3:6], dim=-1) if normals else None,
+        features=image.features[..., start:] if features is not None else None,
+        statistics=image.statistics,
+    )
