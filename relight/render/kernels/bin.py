@@ -47,7 +47,7 @@ def depth_order(keys):
     return source
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _tile_span(low, high, tiles):
     """First and one-past-last tile whose pixel centres lie in [low, high] (pixels)."""
     first = np.floor((low - _HALF) / _TILE)
@@ -57,7 +57,7 @@ def _tile_span(low, high, tiles):
     return a, b + 1
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _columns(record, surfel, row, tiles_x):
     """Tiles of one tile row that the Gaussian touches, as a half-open range.
 

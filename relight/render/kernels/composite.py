@@ -55,7 +55,7 @@ _1 = np.float32(1.0)
 _2 = np.float32(2.0)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _exponent(record, surfel, dx, dy):
     """e in alpha = opacity * exp(-e), per pixel of a row; dx is a vector, dy a scalar."""
     if surfel:
@@ -69,14 +69,14 @@ def _exponent(record, surfel, dx, dy):
     return fma(across, across, splat(along * along))
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _alpha(record, surfel, dx, dy):
     """alpha per pixel of a row before clamping at ALPHA_MAX; 0 where below ALPHA_MIN."""
     a = exp_negative(_exponent(record, surfel, dx, dy)) * record[2]
     return where_less(a, splat(_ALPHA_MIN), splat(_0), a)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _rows(record, top):
     """First and last row of the tile whose pixel centres can reach ALPHA_MIN; empty if first > last."""
     low = record[1] - record[3] - _HALF - top
@@ -86,7 +86,7 @@ def _rows(record, top):
     return first, last
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _is_opaque(transmittance):
     """True when less than TRANSMITTANCE_MIN passes at every pixel of the tile."""
     worst = load(transmittance, 0)
@@ -243,7 +243,7 @@ def backward(
                 _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, out)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _exponent_gradient(row, alpha, weight, along, transmittance, behind):
     """-dL/de of a row, and move the row's transmittance and remainder behind this Gaussian."""
     at = row * TILE
@@ -260,7 +260,7 @@ def _exponent_gradient(row, alpha, weight, along, transmittance, behind):
     return where_less(splat(_ALPHA_MAX), a, splat(_0), d_alpha * a)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, out):
     """Sum dL/d(mean, opacity, shape) over the tile into one gradient row.
 

@@ -1,8 +1,8 @@
 """From world-space Gaussians to screen records, and back for gradients.
 
 Twin: `relight.render.reference`.  Ellipsoids: EWA splatting (Zwicker et al., IEEE Visualization 2001) as in 3DGS.
-Surfels: 2DGS (Huang et al., SIGGRAPH 2024).  With J the 2x2 screen tangents of the disc times the centre's depth z, B its
-inverse, and r the depth slopes of the tangents, the disc's (u, v) at an offset d from the projected centre is
+Surfels: 2DGS (Huang et al., SIGGRAPH 2024).  With J the 2x2 screen tangents of the disc times the centre's depth z, B
+its inverse, and r the depth slopes of the tangents, the disc's (u, v) at an offset d from the projected centre is
 z B d / (1 - r . B d); this form is exact at the centre, where 2DGS's cross products cancel.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from relight.render.kernels.composite import GRADIENT, RECORD
+from relight.render.kernels.composite import GRADIENT
 from relight.render.protocol import ALPHA_MIN
 
 POSE = 12
@@ -25,7 +25,7 @@ _ALPHA_MIN = np.float32(ALPHA_MIN)
 _FAR = np.float32(1e9)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _rotation(quat, r):
     """Write the rotation matrix of a quaternion of any length into r (9); returns 1 / length."""
     length = np.sqrt(quat[0] * quat[0] + quat[1] * quat[1] + quat[2] * quat[2] + quat[3] * quat[3])
@@ -46,7 +46,7 @@ def _rotation(quat, r):
     return inverse
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _quaternion_gradient(quat, inverse, g, out):
     """Chain dL/dR (g, 9) to dL/d(quat) (out, 4), through the normalisation."""
     w = quat[0] * inverse
@@ -64,14 +64,14 @@ def _quaternion_gradient(quat, inverse, g, out):
     out[3] = (gz - along * z) * inverse
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _to_camera(mean, pose, t):
     """World point to camera frame; pose is camera_from_world, (12,) as POSE."""
     for k in range(3):
         t[k] = pose[3 * k] * mean[0] + pose[3 * k + 1] * mean[1] + pose[3 * k + 2] * mean[2] + pose[9 + k]
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _clamped_slopes(t, lens, size):
     """x / z and y / z limited to 1.3 times the picture as 3DGS does, and whether each is inside."""
     x = t[0] / t[2]
@@ -83,7 +83,7 @@ def _clamped_slopes(t, lens, size):
     return cx, cy, x == cx, y == cy
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _screen_axes(t, quat, scale, pose, lens, size, rotation, axes, m):
     """axes (9): rows are the camera-frame axes W R S; m (6): their screen images J W R S, row x then row y."""
     inverse = _rotation(quat, rotation)
@@ -99,7 +99,7 @@ def _screen_axes(t, quat, scale, pose, lens, size, rotation, axes, m):
     return inverse, x, y, inside_x, inside_y
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _determinant(m):
     """det of m m^T as the squared area of the rows' cross product: no cancellation for needles."""
     a = m[1] * m[5] - m[2] * m[4]
@@ -108,7 +108,7 @@ def _determinant(m):
     return a * a + b * b + c * c
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _surfel_tangents(t, axes, lens, j):
     """j (4): screen tangents times z, [[x_u, x_v], [y_u, y_v]], from camera-frame axes (9)."""
     x = t[0] / t[2]
@@ -120,14 +120,14 @@ def _surfel_tangents(t, axes, lens, j):
     return j[0] * j[3] - j[1] * j[2]
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _edge_on(j, det):
     """The disc is seen so nearly from the side that only its screen-space floor can be drawn."""
     size = j[0] * j[0] + j[1] * j[1] + j[2] * j[2] + j[3] * j[3]
     return not abs(det) > np.float32(1e-6) * size
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _surfel_box(record, t2, size):
     """Half sides of a box around the mean that holds all pixels of alpha >= ALPHA_MIN; t2 is the squared radius."""
     radius = np.sqrt(t2)
@@ -194,7 +194,7 @@ def forward(means, quats, scales, opacities, surfel, pose, lens, size, near, low
                     record[11] = _0
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _set_box(record, opacity, half_x, half_y):
     """A hair of slack: rounding must not lose the pixel on the rim."""
     record[2] = opacity
@@ -202,7 +202,7 @@ def _set_box(record, opacity, half_x, half_y):
     record[11] = half_x
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _surfel_record(t, axes, j, lens, size, opacity, record):
     """Shape and box of a disc; leaves the record undrawn if it is degenerate or too faint."""
     det = _surfel_tangents(t, axes, lens, j)
@@ -229,7 +229,7 @@ def _surfel_record(t, axes, j, lens, size, opacity, record):
     _set_box(record, opacity, half_x, half_y)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _ellipsoid_record(m, low_pass, antialiased, opacity, record):
     """Shape and box of an ellipsoid; leaves the record undrawn if it is degenerate or too faint."""
     xx = m[0] * m[0] + m[1] * m[1] + m[2] * m[2]
@@ -262,7 +262,8 @@ def backward(
     """Sum each Gaussian's gradient rows and chain them to the world.
 
     rows: (H, GRADIENT + C) from composite.backward.  order, slot_start: from binning.  Outputs are (N, .) and zeroed by
-    the caller; g_pose is (workers, POSE), to be summed by the caller.  g_features: (N, C).  depth: the channel that holds the centre's z.
+    the caller; g_pose is (workers, POSE), to be summed by the caller.  g_features: (N, C).  depth: the channel that
+    holds the centre's z.
     """
     n = order.size
     channels = g_features.shape[1]
@@ -341,7 +342,7 @@ def backward(
                     g_pose[worker, 3 * k + j] += value
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _ellipsoid_backward(
     t, axes, m, lens, low_pass, antialiased, opacity, x, y, inside_x, inside_y, total, g_m, g_axes, g_t
 ):  # fmt: skip
@@ -398,7 +399,7 @@ def _ellipsoid_backward(
     return g_opacity
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _surfel_backward(t, axes, lens, record, total, j, g_axes, g_t):
     """From the gradient of the six shape numbers (total[5:11]) to camera-frame axes and centre."""
     det = _surfel_tangents(t, axes, lens, j)

@@ -22,7 +22,7 @@ _6 = np.float32(6.0)
 _8 = np.float32(8.0)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _basis(x, y, z, count, b):
     """Write the first `count` (1, 4, 9 or 16) basis values."""
     b[0] = _C0
@@ -47,7 +47,7 @@ def _basis(x, y, z, count, b):
             b[15] = _C36 * x * (xx - _3 * yy)
 
 
-@njit(inline="always")
+@njit(forceinline=True)
 def _direction_gradient(x, y, z, count, s):
     """d(sum_k s_k basis_k)/d(x, y, z), treating the basis as polynomials."""
     gx = gy = gz = _0
@@ -67,7 +67,8 @@ def _direction_gradient(x, y, z, count, s):
         )  # fmt: skip
         gy += (
             _3 * _C30 * (xx - yy) * s[9] + _C31 * x * z * s[10] + _C32 * (_4 * zz - xx - _3 * yy) * s[11]
-            - _6 * _C33 * y * z * s[12] - _2 * _C34 * x * y * s[13] - _2 * _C35 * y * z * s[14] - _6 * _C36 * x * y * s[15]
+            - _6 * _C33 * y * z * s[12] - _2 * _C34 * x * y * s[13] - _2 * _C35 * y * z * s[14]
+            - _6 * _C36 * x * y * s[15]
         )  # fmt: skip
         gz += (
             _C31 * x * y * s[10] + _8 * _C32 * y * z * s[11] + _3 * _C33 * (_2 * zz - xx - yy) * s[12]
