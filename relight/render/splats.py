@@ -45,13 +45,13 @@ def create_rasterizer(name: str = "auto", device: str | torch.device = "cpu") ->
     if not candidates:
         known = ", ".join(b.name for b in BACKENDS)
         raise BackendUnavailableError(f"backend {name!r}: no such splat backend for {device_type}; known: {known}")
-    reasons = [f"{b.name}: {b.unavailable()}" for b in candidates]
+    reasons = []
     for backend in candidates:
-        if backend.unavailable() is None:
+        reason = backend.unavailable()
+        if reason is None:
             return backend.create()
-    raise BackendUnavailableError(
-        f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor"
-    )
+        reasons.append(f"{backend.name}: {reason}")
+    raise BackendUnavailableError(f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor")
 
 
 def radiance(gaussians: Gaussians, eye: Tensor, degree: int | None = None) -> Tensor:

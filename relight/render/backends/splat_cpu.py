@@ -78,8 +78,8 @@ class _Rasterize(torch.autograd.Function):
         median = np.empty((rows, columns), np.float32)
         used = np.empty(lens.tiles_x * lens.tiles_y, np.int64)
         composite.forward(
-            records, packed, lens.surfel, hits, tile_start, lens.tiles_x, lens.tiles_y, lens.workers,
-            image.reshape(-1), final.reshape(-1), median.reshape(-1), used,
+            records.reshape(-1), packed.reshape(-1), packed.shape[1], lens.surfel, hits, tile_start,
+            lens.tiles_x, lens.tiles_y, lens.workers, image.reshape(-1), final.reshape(-1), median.reshape(-1), used,
         )  # fmt: skip
         ctx.saved = (inputs, pose12, records, packed, order, bins, image, final, used)
         ctx.lens, ctx.statistics, ctx.user = lens, statistics, user
@@ -105,10 +105,11 @@ class _Rasterize(torch.autograd.Function):
         image_gradient[: ctx.user + 1, :height, :width] = planes_gradient.numpy()
         final_gradient = np.zeros_like(final)
         final_gradient[:height, :width] = alpha_gradient.numpy()
-        rows = np.zeros((hits.size, composite.GRADIENT + channels), np.float32)
+        rows = np.empty((hits.size, composite.GRADIENT + channels), np.float32)
         composite.backward(
-            records, packed, lens.surfel, hits, slots, tile_start, lens.tiles_x, lens.tiles_y, lens.workers, used,
-            image.reshape(-1), final.reshape(-1), image_gradient.reshape(-1), final_gradient.reshape(-1), rows,
+            records.reshape(-1), packed.reshape(-1), channels, lens.surfel, hits, slots, tile_start,
+            lens.tiles_x, lens.tiles_y, lens.workers, used, image.reshape(-1), final.reshape(-1),
+            image_gradient.reshape(-1), final_gradient.reshape(-1), rows.reshape(-1),
         )  # fmt: skip
         out = [np.zeros_like(a) for a in (means, quats, scales, opacities)]
         g_features = np.zeros((n, channels), np.float32)

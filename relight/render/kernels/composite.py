@@ -56,31 +56,31 @@ _2 = np.float32(2.0)
 
 
 @njit(forceinline=True)
-def _exponent(record, surfel, dx, dy):
+def _exponent(records, r, surfel, dx, dy):
     """e in alpha = opacity * exp(-e), per pixel of a row; dx is a vector, dy a scalar."""
     if surfel:
-        inverse = splat(_1) / fma(splat(record[8]), dx, splat(_1 + record[9] * dy))
-        u = fma(splat(record[4]), dx, splat(record[5] * dy)) * inverse
-        v = fma(splat(record[6]), dx, splat(record[7] * dy)) * inverse
+        inverse = splat(_1) / fma(splat(records[r + 8]), dx, splat(_1 + records[r + 9] * dy))
+        u = fma(splat(records[r + 4]), dx, splat(records[r + 5] * dy)) * inverse
+        v = fma(splat(records[r + 6]), dx, splat(records[r + 7] * dy)) * inverse
         disc = fma(dx, dx, splat(dy * dy))
         return minimum(fma(u, u, v * v) * _HALF, disc)
-    across = fma(splat(record[4]), dx, splat(record[5] * dy))
-    along = record[6] * dy
+    across = fma(splat(records[r + 4]), dx, splat(records[r + 5] * dy))
+    along = records[r + 6] * dy
     return fma(across, across, splat(along * along))
 
 
 @njit(forceinline=True)
-def _alpha(record, surfel, dx, dy):
+def _alpha(records, r, surfel, dx, dy):
     """alpha per pixel of a row before clamping at ALPHA_MAX; 0 where below ALPHA_MIN."""
-    a = exp_negative(_exponent(record, surfel, dx, dy)) * record[2]
+    a = exp_negative(_exponent(records, r, surfel, dx, dy)) * records[r + 2]
     return where_less(a, splat(_ALPHA_MIN), splat(_0), a)
 
 
 @njit(forceinline=True)
-def _rows(record, top):
+def _rows(records, r, top):
     """First and last row of the tile whose pixel centres can reach ALPHA_MIN; empty if first > last."""
-    low = record[1] - record[3] - _HALF - top
-    high = record[1] + record[3] - _HALF - top
+    low = records[r + 1] - records[r + 3] - _HALF - top
+    high = records[r + 1] + records[r + 3] - _HALF - top
     first = 0 if low <= _0 else (TILE if low > np.float32(TILE) else int(np.ceil(low)))
     last = TILE - 1 if high >= np.float32(TILE - 1) else (-1 if high < _0 else int(np.floor(high)))
     return first, last
@@ -97,13 +97,14 @@ def _is_opaque(transmittance):
 
 
 @njit(parallel=True, cache=True, fastmath=False)
-def forward(records, features, surfel, hits, tile_start, tiles_x, tiles_y, workers, image, final, median, used):
+def forward(
+    records, features, channels, surfel, hits, tile_start, tiles_x, tiles_y, workers, image, final, median, used
+):
     """Fill image (C planes), final transmittance, median depth (planes) and `used` (hits blended per tile).
 
-    records: (N, RECORD).  features: (N, C).  hits: (H,) Gaussian of each hit, tile by tile, front to back.
-    tile_start: (tiles + 1,).
+    records: (N, RECORD), features: (N, channels), both flattened.  hits: (H,) Gaussian of each hit, tile by tile, front
+    to back.  tile_start: (tiles + 1,).
     """
-    channels = features.shape[1]
     width = tiles_x * TILE
     plane = width * tiles_y * TILE
     tiles = tiles_x * tiles_y
@@ -125,15 +126,15 @@ def forward(records, features, surfel, hits, tile_start, tiles_x, tiles_y, worke
                 if count % CHECK_EVERY == CHECK_EVERY - 1 and _is_opaque(transmittance):
                     break
                 count += 1
-                record = records[hits[h]]
-                feature = features[hits[h]]
-                dx = columns - record[0]
-                depth = splat(record[10])
-                first, last = _rows(record, top)
+                r = hits[h] * RECORD
+                f = hits[h] * channels
+                dx = columns - records[r]
+                depth = splat(records[r + 10])
+                first, last = _rows(records, r, top)
                 for row in range(first, last + 1):
                     at = row * TILE
-                    dy = top + np.float32(row) + _HALF - record[1]
-                    a = minimum(_alpha(record, surfel, dx, dy), splat(_ALPHA_MAX))
+                    dy = top + np.float32(row) + _HALF - records[r + 1]
+                    a = minimum(_alpha(records, r, surfel, dx, dy), splat(_ALPHA_MAX))
                     t = load(transmittance, at)
                     w = a * t
                     after = t - w
@@ -143,10 +144,10 @@ def forward(records, features, surfel, hits, tile_start, tiles_x, tiles_y, worke
                     crossed = where_less(after, splat(_HALF), depth, m)
                     store(half_depth, at, where_less(t, splat(_HALF), m, crossed))
                 for c in range(0, channels, 4):
-                    f0 = splat(feature[c])
-                    f1 = splat(feature[c + 1])
-                    f2 = splat(feature[c + 2])
-                    f3 = splat(feature[c + 3])
+                    f0 = splat(features[f + c])
+                    f1 = splat(features[f + c + 1])
+                    f2 = splat(features[f + c + 2])
+                    f3 = splat(features[f + c + 3])
                     for row in range(first, last + 1):
                         w = load(weight, row * TILE)
                         at = c * PIXELS + row * TILE
@@ -165,15 +166,14 @@ def forward(records, features, surfel, hits, tile_start, tiles_x, tiles_y, worke
 
 @njit(parallel=True, cache=True, fastmath=False)
 def backward(
-    records, features, surfel, hits, slots, tile_start, tiles_x, tiles_y, workers, used,
+    records, features, channels, surfel, hits, slots, tile_start, tiles_x, tiles_y, workers, used,
     image, final, image_gradient, alpha_gradient, rows_out,
 ):  # fmt: skip
-    """Write the gradient row of every blended hit to rows_out[slots[hit]]; rows of other hits are left as they are.
+    """Write the gradient row of every hit to row slots[hit] of rows_out.
 
     image, final: what `forward` gave.  image_gradient: like image.  alpha_gradient: plane, dL/d(1 - final).
-    rows_out: (H, GRADIENT + C), zeroed by the caller.
+    rows_out: (H, GRADIENT + C), flattened.
     """
-    channels = features.shape[1]
     width = tiles_x * TILE
     plane = width * tiles_y * TILE
     tiles = tiles_x * tiles_y
@@ -185,6 +185,9 @@ def backward(
         along = np.empty(PIXELS, np.float32)
         gradient = np.empty(channels * PIXELS, np.float32)
         for tile in range(worker, tiles, workers):
+            for h in range(tile_start[tile] + used[tile], tile_start[tile + 1]):
+                for k in range(GRADIENT + channels):
+                    rows_out[slots[h] * (GRADIENT + channels) + k] = _0
             if used[tile] == 0:
                 continue
             left = np.float32((tile % tiles_x) * TILE)
@@ -200,25 +203,26 @@ def backward(
                     rest = fma(g, load(image, c * plane + pixel), rest)
                 store(behind, row * TILE, rest)
             for h in range(tile_start[tile], tile_start[tile] + used[tile]):
-                record = records[hits[h]]
-                feature = features[hits[h]]
-                out = rows_out[slots[h]]
-                dx = columns - record[0]
-                first, last = _rows(record, top)
+                r = hits[h] * RECORD
+                f = hits[h] * channels
+                o = slots[h] * (GRADIENT + channels)
+                store(rows_out, o, splat(_0))
+                dx = columns - records[r]
+                first, last = _rows(records, r, top)
                 for row in range(first, last + 1):
                     at = row * TILE
-                    dy = top + np.float32(row) + _HALF - record[1]
-                    a = _alpha(record, surfel, dx, dy)
+                    dy = top + np.float32(row) + _HALF - records[r + 1]
+                    a = _alpha(records, r, surfel, dx, dy)
                     t = load(transmittance, at)
                     w = minimum(a, splat(_ALPHA_MAX)) * t
                     store(alpha, at, a)
                     store(weight, at, w)
                     store(along, at, splat(_0))
                 for c in range(0, channels, 4):
-                    f0 = splat(feature[c])
-                    f1 = splat(feature[c + 1])
-                    f2 = splat(feature[c + 2])
-                    f3 = splat(feature[c + 3])
+                    f0 = splat(features[f + c])
+                    f1 = splat(features[f + c + 1])
+                    f2 = splat(features[f + c + 2])
+                    f3 = splat(features[f + c + 3])
                     s0 = splat(_0)
                     s1 = splat(_0)
                     s2 = splat(_0)
@@ -236,11 +240,13 @@ def backward(
                         s1 = fma(w, g1, s1)
                         s2 = fma(w, g2, s2)
                         s3 = fma(w, g3, s3)
-                    out[GRADIENT + c] = total(s0)
-                    out[GRADIENT + c + 1] = total(s1)
-                    out[GRADIENT + c + 2] = total(s2)
-                    out[GRADIENT + c + 3] = total(s3)
-                _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, out)
+                    rows_out[o + GRADIENT + c] = total(s0)
+                    rows_out[o + GRADIENT + c + 1] = total(s1)
+                    rows_out[o + GRADIENT + c + 2] = total(s2)
+                    rows_out[o + GRADIENT + c + 3] = total(s3)
+                _shape_gradient(
+                    records, r, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, rows_out, o
+                )
 
 
 @njit(forceinline=True)
@@ -261,7 +267,7 @@ def _exponent_gradient(row, alpha, weight, along, transmittance, behind):
 
 
 @njit(forceinline=True)
-def _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, out):
+def _shape_gradient(records, r, surfel, dx, top, first, last, alpha, weight, along, transmittance, behind, out, o):
     """Sum dL/d(mean, opacity, shape) over the tile into one gradient row.
 
     Sums run over rows first, keeping one partial sum a column: dx is constant along a column.
@@ -280,10 +286,10 @@ def _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, 
         disc_y = splat(_0)
         for row in range(first, last + 1):
             v = _exponent_gradient(row, alpha, weight, along, transmittance, behind)
-            dy = top + np.float32(row) + _HALF - record[1]
-            inverse = splat(_1) / fma(splat(record[8]), dx, splat(_1 + record[9] * dy))
-            p = fma(splat(record[4]), dx, splat(record[5] * dy)) * inverse
-            q = fma(splat(record[6]), dx, splat(record[7] * dy)) * inverse
+            dy = top + np.float32(row) + _HALF - records[r + 1]
+            inverse = splat(_1) / fma(splat(records[r + 8]), dx, splat(_1 + records[r + 9] * dy))
+            p = fma(splat(records[r + 4]), dx, splat(records[r + 5] * dy)) * inverse
+            q = fma(splat(records[r + 6]), dx, splat(records[r + 7] * dy)) * inverse
             rho = fma(p, p, q * q)
             round_part = fma(dx, dx, splat(dy * dy))
             on_surfel = where_less(rho * _HALF, round_part, v, splat(_0))
@@ -305,45 +311,45 @@ def _shape_gradient(record, surfel, dx, top, first, last, alpha, weight, along, 
             n2y = fma(g2, splat(dy), n2y)
             disc = disc + on_disc
             disc_y = fma(on_disc, splat(dy), disc_y)
-            mean_x = on_disc * dx * _2 - g0 * record[4] - g1 * record[6] - g2 * record[8]
-            mean_y = on_disc * (_2 * dy) - g0 * record[5] - g1 * record[7] - g2 * record[9]
+            mean_x = on_disc * dx * _2 - g0 * records[r + 4] - g1 * records[r + 6] - g2 * records[r + 8]
+            mean_y = on_disc * (_2 * dy) - g0 * records[r + 5] - g1 * records[r + 7] - g2 * records[r + 9]
             abs_x = abs_x + absolute(mean_x)
             abs_y = abs_y + absolute(mean_y)
         t0 = total(n0)
         t1 = total(n1)
         t2 = total(n2)
-        out[0] = _2 * total(disc * dx) - t0 * record[4] - t1 * record[6] - t2 * record[8]
-        out[1] = _2 * total(disc_y) - t0 * record[5] - t1 * record[7] - t2 * record[9]
-        out[5] = total(n0 * dx)
-        out[6] = total(n0y)
-        out[7] = total(n1 * dx)
-        out[8] = total(n1y)
-        out[9] = total(n2 * dx)
-        out[10] = total(n2y)
+        out[o] = _2 * total(disc * dx) - t0 * records[r + 4] - t1 * records[r + 6] - t2 * records[r + 8]
+        out[o + 1] = _2 * total(disc_y) - t0 * records[r + 5] - t1 * records[r + 7] - t2 * records[r + 9]
+        out[o + 5] = total(n0 * dx)
+        out[o + 6] = total(n0y)
+        out[o + 7] = total(n1 * dx)
+        out[o + 8] = total(n1y)
+        out[o + 9] = total(n2 * dx)
+        out[o + 10] = total(n2y)
     else:
         sum_vy = splat(_0)
         sum_vyy = splat(_0)
         for row in range(first, last + 1):
             v = _exponent_gradient(row, alpha, weight, along, transmittance, behind)
-            dy = top + np.float32(row) + _HALF - record[1]
+            dy = top + np.float32(row) + _HALF - records[r + 1]
             vy = v * dy
             sum_v = sum_v + v
             sum_vy = sum_vy + vy
             sum_vyy = fma(vy, splat(dy), sum_vyy)
-            across = v * fma(splat(record[4]), dx, splat(record[5] * dy))
+            across = v * fma(splat(records[r + 4]), dx, splat(records[r + 5] * dy))
             abs_x = abs_x + absolute(across)
-            abs_y = abs_y + absolute(fma(across, splat(record[5]), v * (record[6] * record[6] * dy)))
+            abs_y = abs_y + absolute(fma(across, splat(records[r + 5]), v * (records[r + 6] * records[r + 6] * dy)))
         vx = total(sum_v * dx)
         vy = total(sum_vy)
         # de/d(mean) = -2 (l4 p, l5 p + l6^2 dy) with p = l4 dx + l5 dy; v = -dL/de.
-        p = record[4] * vx + record[5] * vy
-        out[0] = _2 * record[4] * p
-        out[1] = _2 * (record[5] * p + record[6] * record[6] * vy)
-        abs_x = abs_x * (_2 * record[4])
+        p = records[r + 4] * vx + records[r + 5] * vy
+        out[o] = _2 * records[r + 4] * p
+        out[o + 1] = _2 * (records[r + 5] * p + records[r + 6] * records[r + 6] * vy)
+        abs_x = abs_x * (_2 * records[r + 4])
         abs_y = abs_y * _2
-        out[5] = -_HALF * total(sum_v * dx * dx)
-        out[6] = -total(sum_vy * dx)
-        out[7] = -_HALF * total(sum_vyy)
-    out[2] = total(abs_x)
-    out[3] = total(abs_y)
-    out[4] = total(sum_v) / record[2]
+        out[o + 5] = -_HALF * total(sum_v * dx * dx)
+        out[o + 6] = -total(sum_vy * dx)
+        out[o + 7] = -_HALF * total(sum_vyy)
+    out[o + 2] = total(abs_x)
+    out[o + 3] = total(abs_y)
+    out[o + 4] = total(sum_v) / records[r + 2]
