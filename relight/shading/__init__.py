@@ -1,0 +1,1 @@
+"""The shared physically based shading core.  Torch only."""
