@@ -49,6 +49,9 @@ class Gaussians:
     filter_3d: (N,) standard deviation in world units of Mip-Splatting's 3D smoothing filter (Yu et al., CVPR 2024,
         eq. 9), or None for no filter.
     surfels: the primitive is a 2D Gaussian disc (Huang et al., 2DGS, SIGGRAPH 2024) instead of an ellipsoid.
+    antialiased: drawn with opacity scaled by sqrt(det S / det(S + low_pass I)), S the screen covariance, so that the
+        screen-space filter keeps the total weight (Mip-Splatting, eq. 10).  Ellipsoids only.  A property of the splat:
+        one fitted with it looks wrong without.
     """
 
     means: Tensor
@@ -59,6 +62,7 @@ class Gaussians:
     channels: Mapping[str, Tensor] = field(default_factory=dict)
     filter_3d: Tensor | None = None
     surfels: bool = False
+    antialiased: bool = False
 
     def __post_init__(self) -> None:
         n = self.means.shape[0]
@@ -130,16 +134,21 @@ class Gaussians:
         out = {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
         return out | {f"channels.{name}": value for name, value in self.channels.items()}
 
+    @property
+    def flags(self) -> dict[str, bool]:
+        """What `tensors` does not hold."""
+        return {"surfels": self.surfels, "antialiased": self.antialiased}
+
     @staticmethod
-    def from_tensors(tensors: Mapping[str, Tensor], *, surfels: bool = False) -> Gaussians:
-        """Inverse of `tensors`."""
+    def from_tensors(tensors: Mapping[str, Tensor], **flags: bool) -> Gaussians:
+        """Inverse of `tensors`, with `flags`."""
         own = {k: v for k, v in tensors.items() if not k.startswith("channels.")}
         channels = {k.removeprefix("channels."): v for k, v in tensors.items() if k.startswith("channels.")}
-        return Gaussians(**own, channels=channels, surfels=surfels)
+        return Gaussians(**own, channels=channels, **flags)
 
     def map(self, function) -> Gaussians:
         """Apply `function` to every tensor."""
-        return Gaussians.from_tensors({k: function(v) for k, v in self.tensors().items()}, surfels=self.surfels)
+        return Gaussians.from_tensors({k: function(v) for k, v in self.tensors().items()}, **self.flags)
 
     def __getitem__(self, index) -> Gaussians:
         """A subset, by mask, slice or index tensor."""

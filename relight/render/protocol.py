@@ -30,13 +30,15 @@ class RasterOptions:
     near: world units; Gaussians whose centre is nearer than this along +z are skipped.
     low_pass: pixels squared, added to the screen covariance's diagonal (3DGS: 0.3; Mip-Splatting: 0.1).  Surfels
         use 2DGS's screen-space floor (a disc of sigma 1/sqrt(2) px) instead.
-    antialiased: scale opacity by sqrt(det S / det(S + low_pass I)), so that the filter keeps total weight
-        (Mip-Splatting, CVPR 2024, eq. 10).  Ellipsoids only.
     """
 
     near: float = 0.01
     low_pass: float = 0.3
-    antialiased: bool = False
+
+    @staticmethod
+    def for_extent(radius: float) -> RasterOptions:
+        """Defaults for a scene of this radius, world units."""
+        return RasterOptions(near=2e-3 * radius)
 
 
 class ScreenStatistics:

@@ -44,7 +44,7 @@ class _Screen:
     half_box: Tensor
 
 
-def _ellipsoids(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera, options: RasterOptions):
+def _ellipsoids(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera, options: RasterOptions, antialiased: bool):
     """EWA splatting: conic (M, 3), opacity (M,), half box (M, 2) from camera-frame centres and scaled axes."""
     slopes = t[:, :2] / t[:, 2:]
     size = t.new_tensor([camera.width, camera.height])
@@ -56,7 +56,7 @@ def _ellipsoids(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera, option
     raw = torch.linalg.cross(m[:, 0], m[:, 1]).square().sum(-1)
     xx, yy, xy = m[:, 0].square().sum(-1), m[:, 1].square().sum(-1), (m[:, 0] * m[:, 1]).sum(-1)
     det = raw + options.low_pass * (xx + yy) + options.low_pass**2
-    if options.antialiased:
+    if antialiased:
         opacity = opacity * torch.sqrt(raw.clamp_min(1e-30) / det)
     xx, yy = xx + options.low_pass, yy + options.low_pass
     reach = 2 * (opacity.detach() / ALPHA_MIN).clamp_min(1.0).log()
@@ -108,7 +108,7 @@ def _project(gaussians: Gaussians, camera: Camera, options: RasterOptions) -> _S
     if gaussians.surfels:
         shape, opacity, half_box = _surfels(t, axes, chosen.opacities, camera)
     else:
-        shape, opacity, half_box = _ellipsoids(t, axes, chosen.opacities, camera, options)
+        shape, opacity, half_box = _ellipsoids(t, axes, chosen.opacities, camera, options, gaussians.antialiased)
     size = t.new_tensor([camera.width, camera.height])
     seen = ((means + half_box > 0) & (means - half_box < size)).all(-1) & (opacity > ALPHA_MIN)
     seen = (seen & torch.isfinite(shape).all(-1)).detach().nonzero().squeeze(-1)

@@ -51,7 +51,9 @@ def create_rasterizer(name: str = "auto", device: str | torch.device = "cpu") ->
         if reason is None:
             return backend.create()
         reasons.append(f"{backend.name}: {reason}")
-    raise BackendUnavailableError(f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor")
+    raise BackendUnavailableError(
+        f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor"
+    )
 
 
 def radiance(gaussians: Gaussians, eye: Tensor, degree: int | None = None) -> Tensor:

@@ -61,7 +61,10 @@ def assert_gradients_close(
         (error.cosine < cosine, f"cosine {error.cosine:.6f} < {cosine}"),
         (error.relative_l2 > relative_l2, f"relative L2 {error.relative_l2:.3g} > {relative_l2}"),
         (abs(error.bias) > bias, f"bias {error.bias:.3g} beyond {bias}"),
-        (error.outliers > outliers, f"{error.outliers:.2%} of elements are off by more than {element_bound} of the largest"),
+        (
+            error.outliers > outliers,
+            f"{error.outliers:.2%} of elements are off by more than {element_bound} of the largest",
+        ),
     ]
     for is_broken, message in broken:
         if is_broken:

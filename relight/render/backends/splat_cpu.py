@@ -34,7 +34,7 @@ class _Lens:
     workers: int
 
     @staticmethod
-    def of(camera: Camera, options: RasterOptions, surfel: bool) -> _Lens:
+    def of(camera: Camera, options: RasterOptions, gaussians: Gaussians) -> _Lens:
         return _Lens(
             lens=np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32),
             size=np.array([camera.width, camera.height], np.float32),
@@ -42,8 +42,8 @@ class _Lens:
             tiles_y=-(-camera.height // composite.TILE),
             near=np.float32(options.near),
             low_pass=np.float32(options.low_pass),
-            antialiased=options.antialiased,
-            surfel=surfel,
+            antialiased=gaussians.antialiased,
+            surfel=gaussians.surfels,
             workers=torch.get_num_threads(),
         )
 
@@ -145,7 +145,7 @@ class SplatCpu:
         statistics = ScreenStatistics(torch.empty(0), torch.empty(0))
         planes, alpha, median_depth = _Rasterize.apply(
             gaussians.means, gaussians.quats_wxyz, gaussians.scales, gaussians.opacities, features,
-            camera.camera_from_world, _Lens.of(camera, options, gaussians.surfels), statistics,
+            camera.camera_from_world, _Lens.of(camera, options, gaussians), statistics,
         )  # fmt: skip
         return SplatImage(planes[:-1].permute(1, 2, 0), alpha, planes[-1], median_depth, statistics)
 

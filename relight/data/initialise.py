@@ -1,0 +1,104 @@
+"""A first cloud for captures that come without one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relight.scene import Points, Scene
+from relight.views import Views
+
+DEPTHS = 32
+"""Candidates along each ray."""
+SIDE = 128
+"""Pixels of the reduced photos that are compared: small enough that a pixel is a neighbourhood."""
+
+
+def initial_points(scene: Scene, count: int, generator: torch.Generator) -> Points:
+    """`count` points with colours: from structure from motion if the scene has them, else by sweeping rays.
+
+    A ray is cast through a random pixel of a random training view, and the depth is kept at which the other views that
+    see the point agree best on its colour (space carving's photo-consistency, Kutulakos and Seitz 2000, one sample a
+    ray).  Rays through transparent pixels are not cast; points outside other views' cut-outs score badly.
+    """
+    if scene.views is None:
+        raise ValueError("initial_points: the scene has no views")
+    if scene.points is not None and len(scene.points.positions) >= 100:
+        return _thinned(_without_outliers(scene.points), count, generator)
+    return _swept(scene, scene.views.train, count, generator)
+
+
+def _without_outliers(points: Points) -> Points:
+    """Drop points further from the median than 10 times the median distance: triangulation of noise."""
+    offset = (points.positions - points.positions.median(0).values).norm(dim=1)
+    keep = offset <= 10 * offset.median()
+    return Points(points.positions[keep], points.colors[keep])
+
+
+def _thinned(points: Points, count: int, generator: torch.Generator) -> Points:
+    if len(points.positions) <= count:
+        return points
+    chosen = torch.randperm(len(points.positions), generator=generator)[:count]
+    return Points(points.positions[chosen], points.colors[chosen])
+
+
+def _swept(scene: Scene, views: Views, count: int, generator: torch.Generator) -> Points:
+    small = [view.photo(SIDE) for view in views]
+    cameras = [view.camera_at(SIDE) for view in views]
+    has_alpha = small[0].alpha is not None
+    pictures = []
+    for photo in small:
+        alpha = photo.alpha if photo.alpha is not None else torch.ones(photo.rgb.shape[:2])
+        pictures.append(torch.cat([photo.rgb * alpha[..., None], alpha[..., None]], -1).permute(2, 0, 1)[None])
+    center = torch.tensor(scene.frame.center)
+    positions, colors = [], []
+    for i, camera in enumerate(cameras):
+        rays = count // len(cameras) + (1 if i < count % len(cameras) else 0)
+        if rays == 0:
+            continue
+        alpha = pictures[i][0, 3]
+        weight = (alpha > 0.5).float().flatten() if has_alpha else torch.ones(alpha.numel())
+        if not weight.any():
+            continue
+        chosen = torch.multinomial(weight, rays, replacement=True, generator=generator)
+        pixels = torch.stack([chosen % camera.width, chosen // camera.width], -1) + torch.rand(
+            rays, 2, generator=generator
+        )
+        reach = float((center - camera.position).norm())
+        near, far = (0.5 * reach, 1.5 * reach) if has_alpha else (0.15 * reach, 6.0 * reach)
+        # Even in inverse depth: a pixel's parallax is.
+        steps = (torch.arange(DEPTHS) + torch.rand(rays, DEPTHS, generator=generator)) / DEPTHS
+        depth = 1 / (1 / far + steps * (1 / near - 1 / far))
+        local = camera.local_rays(pixels)[:, None] * depth[..., None]
+        points = local @ camera.world_from_camera[:3, :3].mT + camera.position
+        score, color = _agreement(points, cameras, pictures, has_alpha)
+        best = score.argmin(1)
+        index = torch.arange(rays)
+        positions.append(points[index, best])
+        colors.append(color[index, best])
+    return Points(torch.cat(positions), torch.cat(colors).clamp(0, 1))
+
+
+def _agreement(points: Tensor, cameras, pictures, has_alpha: bool) -> tuple[Tensor, Tensor]:
+    """(R, D) disagreement and (R, D, 3) mean colour of (R, D, 3) points over all views that see them."""
+    flat = points.reshape(-1, 3)
+    total, square, seen, inside = (torch.zeros(len(flat), k) for k in (3, 3, 1, 1))
+    for camera, picture in zip(cameras, pictures, strict=True):
+        pixels, depth = camera.project(flat)
+        grid = pixels / torch.tensor([camera.width, camera.height]) * 2 - 1
+        visible = ((grid.abs() < 1).all(-1) & (depth > 0)).float()[:, None]
+        sample = torch.nn.functional.grid_sample(picture, grid.nan_to_num(9.0)[None, None], align_corners=False)
+        values = sample[0, :, 0].T * visible
+        total += values[:, :3]
+        square += values[:, :3] ** 2
+        inside += values[:, 3:]
+        seen += visible
+    count = seen.clamp_min(1)
+    color = total / count
+    deviation = (square / count - color**2).clamp_min(0).sum(-1).sqrt()
+    # Few views agree easily: ask for at least three, and reward more.
+    score = deviation + 0.5 / seen[:, 0].clamp_min(1) + (seen[:, 0] < min(3, len(cameras))).float()
+    if has_alpha:
+        score = score + 4 * (1 - inside / count)[:, 0]
+        color = color / (inside / count).clamp_min(0.1)
+    return score.reshape(points.shape[:-1]), color.reshape(points.shape)

@@ -1,0 +1,45 @@
+"""What fitted pictures are compared by."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """(C, H, W) structural similarity of two (C, H, W) pictures in 0 to 1 (Wang et al., TIP 2004).
+
+    Gaussian window of 11 taps and sigma 1.5, zeros outside the picture, as 3DGS has it.  Differentiable.
+    """
+    taps = torch.arange(-5, 6, dtype=x.dtype, device=x.device)
+    window = torch.exp(-0.5 * (taps / 1.5) ** 2)
+    window = window / window.sum()
+
+    def blur(image: Tensor) -> Tensor:
+        image = torch.nn.functional.conv2d(image[:, None], window.view(1, 1, 1, -1), padding=(0, 5))
+        return torch.nn.functional.conv2d(image, window.view(1, 1, -1, 1), padding=(5, 0))[:, 0]
+
+    mx, my = blur(x), blur(y)
+    xx, yy, xy = blur(x * x) - mx * mx, blur(y * y) - my * my, blur(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    return ((2 * mx * my + c1) * (2 * xy + c2)) / ((mx * mx + my * my + c1) * (xx + yy + c2))
+
+
+def mean_ssim(x: Tensor, y: Tensor) -> Tensor:
+    """Scalar mean of `ssim_map`; differentiable in x (in y only off the CPU)."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and y.dtype == torch.float32:
+        from relight.render.kernels.ssim import mean_ssim as fast
+
+        return fast(x, y)
+    return ssim_map(x, y).mean()
+
+
+def photometric(found: Tensor, expected: Tensor, dssim_weight: float, mask: Tensor | None = None) -> Tensor:
+    """(1 - w) L1 + w (1 - SSIM) of (3, H, W) pictures (Kerbl et al. 2023, eq. 7).
+
+    mask: (H, W) bool; other pixels count as equal.
+    """
+    if mask is not None:
+        found, expected = found * mask, expected * mask
+    l1 = (found - expected).abs().mean()
+    return (1 - dssim_weight) * l1 + dssim_weight * (1 - mean_ssim(found, expected))
