@@ -94,7 +94,8 @@ class View:
 
             # Colour under zero alpha means nothing and must not leak into the average.
             stacked[..., :3] *= stacked[..., 3:4]
-            stacked = cv2.resize(stacked, size, interpolation=cv2.INTER_AREA)
+            parts = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (stacked[..., :4], stacked[..., 4:])]
+            stacked = np.concatenate(parts, 2)
             stacked[..., :3] /= np.maximum(stacked[..., 3:4], 1e-6)
         result = torch.from_numpy(stacked)
         usable = result[..., 4] * result[..., 5] > 0.999
