@@ -104,7 +104,7 @@ def problems(kind: str) -> dict[str, str]:
 
 
 def did_you_mean(word: str, known: Iterable[str], *, list_all: bool = True) -> str:
-    """", did you mean 'iterations'?", or the names there are if none is near; the end of a message."""
+    """ ", did you mean 'iterations'?", or the names there are if none is near; the end of a message."""
     names = sorted(known)
     near = difflib.get_close_matches(word.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     if near:

@@ -7,7 +7,7 @@ A narrow YAML: one document, no tags, no merge keys, no duplicate keys.  Scalars
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +20,7 @@ MAX_BYTES = 1 << 20
 MAX_VALUES = 20_000
 """A few lines of nested aliases expand to billions of values; no honest file has this many."""
 
-Scalar: TypeAlias = "None | bool | int | float | str"
+Scalar: TypeAlias = "bool | int | float | str | None"
 _STANDARD = "tag:yaml.org,2002:"
 
 
@@ -59,34 +59,34 @@ class Node:
         return replace(self, value=value)
 
 
-class _Scalars:
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """PyYAML's table: by first character, the tags a plain scalar may have and what it then looks like."""
+    number = r"(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for kind, pattern, first in (
+        ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("float", rf"[-+]?{number}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ):
+        for character in first:
+            table.setdefault(character, []).append((_STANDARD + kind, re.compile(f"^(?:{pattern})$")))
+    return table
+
+
+class _Core:
     """YAML 1.2's core schema in place of 1.1's, for reading and for writing."""
 
-    yaml_implicit_resolvers: Mapping[str, list] = {}
+    yaml_implicit_resolvers = _resolvers()
 
 
-class _Loader(_Scalars, yaml.SafeLoader):
+class _Loader(_Core, yaml.SafeLoader):
     pass
 
 
-class _Dumper(_Scalars, yaml.SafeDumper):
+class _Dumper(_Core, yaml.SafeDumper):
     def ignore_aliases(self, data) -> bool:
         return True
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-):
-    _resolver = (_STANDARD + _tag, re.compile(rf"^(?:{_pattern})$"))
-    for _letter in _first:
-        _Scalars.yaml_implicit_resolvers.setdefault("" if _letter == "\0" else _letter, []).append(_resolver)  # type: ignore[attr-defined]
 
 
 def read_file(path: Path, shown: str) -> Node:
@@ -136,7 +136,7 @@ def read_text(text: str, shown: str, base: Path, *, word: str | None = None) -> 
 class _Converter:
     """YAML's node graph to our tree, with every problem of the file reported at once."""
 
-    def __init__(self, position, base: Path):
+    def __init__(self, position: Callable[[yaml.Mark | None], Position], base: Path):
         self.position, self.base = position, base
         self.count = 0
         self.open: set[int] = set()
@@ -193,27 +193,16 @@ def _scalar(kind: str, text: str) -> Scalar:
     if kind == "null":
         return None
     if kind == "bool":
-        return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _invalid(text)
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
     if kind == "int":
         return int(text, 0 if text[:2] in ("0x", "0o") else 10)
-    return float(text.replace(".inf", "inf").replace(".nan", "nan")) if kind == "float" else text
-
-
-def _invalid(text: str) -> bool:
-    raise ValueError(text)
+    if kind == "float":
+        return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+    return text
 
 
 def to_text(data: object) -> str:
     """Block-style YAML of plain values, in their order; `read_text` gives the same values back."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-
-
-def paths(node: Node, prefix: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Node]]:
-    """Every node below and including this one with its path of keys and indices."""
-    yield prefix, node
-    if isinstance(node.value, dict):
-        for name, child in node.value.items():
-            yield from paths(child, (*prefix, name))
-    elif isinstance(node.value, list):
-        for index, child in enumerate(node.value):
-            yield from paths(child, (*prefix, index))
