@@ -37,13 +37,18 @@ class Points:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What made a part of this scene: stage name, its full options, its content key, steps, seconds, metrics."""
+    """What made a part of this scene.
+
+    options: all of them, as JSON-like values.  key: content key.  seconds: of work, interruptions left out.
+    metrics: the last value of each that the stage reported.  steps: that the stage reported.
+    """
 
     name: str
     options: dict[str, object]
     key: str
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -211,11 +211,15 @@ class Views:
     def test(self) -> Views:
         return self.split("test")
 
-    def to_json(self, relative_to: Path) -> dict[str, object]:
-        """Readable, OpenCV convention; picture paths relative to `relative_to`."""
+    def to_json(self) -> dict[str, object]:
+        """Readable, OpenCV convention.  Picture paths are relative to `folder`, which is absolute: who moves the
+        pictures has one line to edit.
+        """
+        paths = [path.resolve() for v in self.views for path in (v.image_path, v.mask_path) if path is not None]
+        folder = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path.cwd()
 
         def relative(path: Path) -> str:
-            return Path(os.path.relpath(path.resolve(), relative_to.resolve())).as_posix()
+            return path.resolve().relative_to(folder).as_posix()
 
         frames = []
         for view in self.views:
@@ -240,12 +244,12 @@ class Views:
             if view.light is not None:
                 frame["light"] = view.light
             frames.append(frame)
-        return {"convention": "opencv", "max_size": self.max_size, "frames": frames}
+        return {"convention": "opencv", "folder": str(folder), "max_size": self.max_size, "frames": frames}
 
     @staticmethod
-    def from_json(data: Mapping, base: Path) -> Views:
-        """Inverse of `to_json`; `base` is the folder that paths are relative to."""
-        views = []
+    def from_json(data: Mapping) -> Views:
+        """Inverse of `to_json`."""
+        views, base = [], Path(data["folder"])
         for f in data["frames"]:
             pose = torch.tensor(f["world_from_camera"], dtype=torch.float32)
             camera = Camera(pose, f["fx"], f["fy"], f["cx"], f["cy"], f["width"], f["height"])
@@ -253,11 +257,11 @@ class Views:
             views.append(
                 View(
                     name=f["name"],
-                    image_path=Path(os.path.normpath(base / f["image"])),
+                    image_path=base / f["image"],
                     camera=camera,
                     split=f["split"],
                     distortion=Distortion(lens["model"], tuple(lens["params"])) if lens else None,
-                    mask_path=Path(os.path.normpath(base / f["mask"])) if "mask" in f else None,
+                    mask_path=base / f["mask"] if "mask" in f else None,
                     mask_is_alpha=f.get("mask_is_alpha", True),
                     light=f.get("light"),
                 )

@@ -1,1 +1,46 @@
-"""Writers, one file a format."""
+"""Results for other programs and for people: one writer a format, and `export`, which chooses by file name.
+
+A writer is a function `write(run: Path, output: Path) -> None` of a run or stage folder; other packages add theirs
+through the entry point group `relight.exports` (name = the format, which is also the file suffix).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from relight.errors import RelightError
+
+FORMATS = {
+    "ply": ("relight.export.ply:export_ply", "the splat as INRIA .ply, for SuperSplat, Unreal, Blender, gsplat"),
+    "html": ("relight.export.report:export_report", "the report: test pictures, curves, settings, in one page"),
+}
+"""Format, which is also the suffix, to the writer and what it is."""
+
+
+def formats() -> dict[str, str]:
+    """Every format that can be written, with what it is; imports no writer."""
+    from relight import plugins
+
+    others = {name: f"from {offers[0].origin}" for name, offers in plugins.offered("exports").items()}
+    return others | {name: what for name, (_, what) in FORMATS.items()}
+
+
+def export(run: str | Path, output: str | Path, format: str | None = None) -> None:
+    """Write `output` from a run or stage folder.  format: one of `formats`; None for the suffix of `output`.
+
+    Replaces an existing `output`.  Raises `RelightError` for an unknown format or a run without what it needs.
+    """
+    from relight import plugins
+
+    output = Path(output)
+    name = format or output.suffix.lower().lstrip(".")
+    if name in FORMATS:
+        module, _, attribute = FORMATS[name][0].partition(":")
+        writer = getattr(import_module(module), attribute)
+    elif name in plugins.offered("exports"):
+        writer = plugins.load("exports", name)
+    else:
+        hint = plugins.did_you_mean(name, formats())
+        raise RelightError(f"{output}: {name or 'no suffix'!r} is not a format that can be exported{hint}")
+    writer(Path(run), output)

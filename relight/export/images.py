@@ -16,6 +16,7 @@ from torch import Tensor
 
 from relight.errors import RelightError
 from relight.export.atomic import replacing
+from relight.shading.color import srgb_to_linear
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 def to_bytes(image: Tensor) -> np.ndarray:
     """(..., C) encoded values, 0 to 1, to uint8, rounded; clamped outside, NaN becomes 0."""
     return (image.detach().nan_to_num(0.0).clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
-
-
-def linear_from_srgb(encoded: Tensor) -> Tensor:
-    """The sRGB decoding curve (IEC 61966-2-1), applied to the magnitude so that it also takes values outside 0 to 1."""
-    size = encoded.abs()
-    decoded = torch.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** 2.4)
-    return torch.where(encoded < 0, -decoded, decoded)
 
 
 def straight(premultiplied: Tensor, alpha: Tensor) -> Tensor:
@@ -62,7 +56,7 @@ def write_image(path: str | Path, image: Tensor) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix == ".exr":
-        color = linear_from_srgb(image[..., :3] if image.ndim == 3 else image[..., None].expand(-1, -1, 3))
+        color = srgb_to_linear(image[..., :3] if image.ndim == 3 else image[..., None].expand(-1, -1, 3))
         channels = {"RGB": color}
         if image.ndim == 3 and image.shape[-1] == 4:
             channels = {"RGBA": torch.cat([color * image[..., 3:], image[..., 3:]], -1)}

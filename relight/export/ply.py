@@ -16,18 +16,19 @@ Ours on top, ignored by other readers:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from relight.errors import DataError
+from relight.errors import DataError, MissingPartError
 from relight.export.atomic import replacing
 from relight.export.ply_container import Header, read_element, read_header
 from relight.export.ply_materials import PBR_COMMENT, material_channels
+from relight.export.runs import last_stage
 from relight.geometry.gaussians import CHANNELS, Gaussians
+from relight.scene_io import load_scene
 
 SURFEL_THICKNESS = 1e-3
 """A surfel has no third axis, but viewers draw ellipsoids and invert their covariance: the written third scale is this
@@ -41,19 +42,11 @@ _CHANNEL_COMMENT = "relight channel "
 _MODE_COMMENT = "SplatRenderMode: "
 
 
-@dataclass(frozen=True)
-class PlySplat:
-    """What a file says.  antialiased: draw with `RasterOptions(antialiased=True)`."""
-
-    gaussians: Gaussians
-    antialiased: bool
-
-
-def write_ply(gaussians: Gaussians, path: str | Path, *, antialiased: bool = False) -> None:
+def write_ply(gaussians: Gaussians, path: str | Path) -> None:
     """Write binary little endian float32, atomically, with the 3D filter baked into scales and opacities.
 
     Normals: the `normal` channel if there is one, else the shortest axis, turned away from the splat's centre (no
-    viewer uses them; mesh tools show them).  antialiased: record that the splat was fitted so.
+    viewer uses them; mesh tools show them).
     Channels of more than two dimensions are flattened to (N, F).
     Raises `DataError` if a value is not finite or a rotation is zero.
     """
@@ -77,7 +70,7 @@ def write_ply(gaussians: Gaussians, path: str | Path, *, antialiased: bool = Fal
             comments.append(_CHANNEL_COMMENT + name)
         flat = value.flatten(1) if value.ndim > 1 else value[:, None]
         _put(columns, (name,) if value.ndim == 1 else _names(name, flat.shape[1]), flat)
-    if g.surfels or antialiased:
+    if g.surfels or g.antialiased:
         comments.append(_MODE_COMMENT + ("2dgs" if g.surfels else "mip"))
     table = torch.stack([c.to(torch.float32) for c in columns.values()], 1)
     if not bool(torch.isfinite(table).all()):
@@ -95,11 +88,6 @@ def write_ply(gaussians: Gaussians, path: str | Path, *, antialiased: bool = Fal
 
 
 def read_ply(path: str | Path, *, drop_invalid: bool = False) -> Gaussians:
-    """Read a splat: see `read_ply_splat`, which also tells how to draw it."""
-    return read_ply_splat(path, drop_invalid=drop_invalid).gaussians
-
-
-def read_ply_splat(path: str | Path, *, drop_invalid: bool = False) -> PlySplat:
     """Read a splat with its properties in any order and of any number type, SH degree 0 to 3, binary or ASCII.
 
     Properties that mean nothing here are ignored; material channels of other projects are recognised (see
@@ -123,7 +111,16 @@ def read_ply_splat(path: str | Path, *, drop_invalid: bool = False) -> PlySplat:
     return _interpret(path, header, columns, drop_invalid)
 
 
-def _interpret(path: Path, header: Header, columns: dict[str, np.ndarray], drop_invalid: bool) -> PlySplat:
+def export_ply(run: Path, output: Path) -> None:
+    """Write the splat of a run's last stage, or of a stage folder.  Raises `MissingPartError` if there is none."""
+    stage = last_stage(run)
+    gaussians = load_scene(stage).gaussians
+    if gaussians is None:
+        raise MissingPartError(f"{stage}: holds no splat to export; run a stage that fits one first")
+    write_ply(gaussians, output)
+
+
+def _interpret(path: Path, header: Header, columns: dict[str, np.ndarray], drop_invalid: bool) -> Gaussians:
     rest = sum(bool(re.fullmatch(r"f_rest_\d+", name, re.ASCII)) for name in columns)
     if rest not in (0, 9, 24, 45):
         raise DataError(f"{path}: expected 0, 9, 24 or 45 f_rest columns (SH degree 0 to 3), found {rest}")
@@ -145,8 +142,9 @@ def _interpret(path: Path, header: Header, columns: dict[str, np.ndarray], drop_
         sh=torch.cat([dc[:, None], ac], 1),
         channels=material_channels(header.comments, columns) | _own_channels(path, header, columns),
         surfels=surfels or "2dgs" in modes,
+        antialiased="mip" in modes,
     )
-    return PlySplat(_checked(path, gaussians, drop_invalid), antialiased="mip" in modes)
+    return _checked(path, gaussians, drop_invalid)
 
 
 def _checked(path: Path, gaussians: Gaussians, drop_invalid: bool) -> Gaussians:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relight.errors import DataError, RelightError
-from relight.export.ply import LOG_SCALE_ZERO, SURFEL_THICKNESS, read_ply, read_ply_splat, write_ply
+from relight.export.ply import LOG_SCALE_ZERO, SURFEL_THICKNESS, read_ply, write_ply
 from relight.export.ply_container import read_header
 from relight.geometry import sh
 from relight.geometry.gaussians import CHANNELS, Gaussians
@@ -38,6 +38,7 @@ def make(
         sh=uniform(n, sh.count(degree), 3, width=ranges.get("sh", 1.0)),
         filter_3d=uniform(n, width=ranges.get("log_filter", 2.0)).exp() if filtered else None,
         surfels=surfels,
+        antialiased=antialiased,
     )
 
 
@@ -46,14 +47,14 @@ def with_materials(g: Gaussians) -> Gaussians:
     generator = torch.Generator().manual_seed(n)
     values = {k: torch.rand(n, *shape, generator=generator) for k, (shape, _) in CHANNELS.items()}
     values["normal"] = torch.nn.functional.normalize(values["normal"] - 0.5, dim=-1)
-    return Gaussians.from_tensors(g.tensors() | {f"channels.{k}": v for k, v in values.items()}, surfels=g.surfels)
+    return Gaussians.from_tensors(g.tensors() | {f"channels.{k}": v for k, v in values.items()}, **g.flags)
 
 
 def assert_same_splat(read: Gaussians, written: Gaussians) -> None:
     """Equal as pictures: what the 3D filter does is expected in scales and opacity, computed here in float64."""
     exact = written.map(torch.Tensor.double)
     axes = 2 if written.surfels else 3
-    assert read.surfels == written.surfels and read.filter_3d is None
+    assert read.flags == written.flags and read.filter_3d is None
     torch.testing.assert_close(read.means, written.means, rtol=0, atol=0)
     torch.testing.assert_close(read.sh, written.sh, rtol=0, atol=0)
     torch.testing.assert_close(read.log_scales[:, :axes].double(), exact.scales[:, :axes].log(), rtol=1e-6, atol=1e-6)
@@ -117,13 +118,12 @@ def test_other_channels_and_modes(tmp_path):
     extra = {"feature": torch.randn(4, 5), "object_id": torch.arange(4.0), "single": torch.rand(4, 1)}
     g = Gaussians.from_tensors(g.tensors() | {f"channels.{k}": v for k, v in extra.items()}, surfels=True)
     write_ply(g, tmp_path / "a.ply")
-    back = read_ply_splat(tmp_path / "a.ply")
-    assert_same_splat(back.gaussians, g)
-    assert not back.antialiased
-    thickness = back.gaussians.log_scales[:, 2] - back.gaussians.log_scales[:, :2].amin(1)
+    back = read_ply(tmp_path / "a.ply")
+    assert_same_splat(back, g)
+    thickness = back.log_scales[:, 2] - back.log_scales[:, :2].amin(1)
     torch.testing.assert_close(thickness, torch.full((4,), float(np.log(SURFEL_THICKNESS))))
-    write_ply(make(2), tmp_path / "b.ply", antialiased=True)
-    assert read_ply_splat(tmp_path / "b.ply").antialiased
+    write_ply(make(2, antialiased=True), tmp_path / "b.ply")
+    assert_same_splat(read_ply(tmp_path / "b.ply"), make(2, antialiased=True))
 
 
 def test_writes_nothing_when_values_are_not_finite(tmp_path):

@@ -1,0 +1,63 @@
+"""The `relight` command: one module a verb."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from importlib import import_module
+
+from relight.errors import RelightError
+
+VERBS = ("new", "check", "fit", "eval", "render", "export", "doctor")
+_MODULES = {"eval": "evaluate"}
+
+EPILOG = """examples:
+  relight new photos/            write photos/scene.yaml for a capture
+  relight check photos/scene.yaml
+  relight fit photos/scene.yaml radiance.iterations=3000
+  relight render runs/photos --orbit 6 -o turn.mp4
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; imports no torch."""
+    parser = argparse.ArgumentParser(
+        prog="relight",
+        description="Photos in; relightable, compressed, selectable 3D assets out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=import_module("relight").__version__)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name in VERBS:
+        module = import_module(f"relight.cli.{_MODULES.get(name, name)}")
+        summary, _, examples = module.__doc__.partition("\n\n")
+        verb = verbs.add_parser(
+            name, help=summary, description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 our fault, 2 the user can fix it, 130 interrupted."""
+    # Idle threads that spin take the cores from whoever else computes (a viewer, another fit): 4 times slower there.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except RelightError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("This is a bug in relight: please report it with the output of `relight doctor`.", file=sys.stderr)
+        return 1

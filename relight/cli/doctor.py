@@ -1,0 +1,53 @@
+"""Show which backends and optional libraries can be used here, and why others can't.
+
+examples:
+  relight doctor
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib.util import find_spec
+
+OPTIONAL = {
+    "mitsuba": ("reference", "path-traced ground truth"),
+    "open3d": ("mesh", "meshes and rays"),
+    "trimesh": ("mesh", "mesh files"),
+    "gsplat": ("gsplat", "splats on an NVIDIA GPU"),
+    "viser": ("viewer", "the live viewer"),
+    "diffusers": ("diffusion", "diffusion models"),
+    "pycolmap": ("sfm", "cameras from plain photos"),
+    "ray": ("dist", "many scenes on many machines"),
+}
+"""Library to (extra of ours that installs it, what for)."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print two tables."""
+    import numba
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from relight import __version__
+    from relight.render.splats import available_backends
+
+    console = Console()
+    console.print(f"relight {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    console.print(f"torch {torch.__version__}, numba {numba.__version__}, {os.cpu_count()} cores, CUDA {torch.version.cuda}")
+    backends = Table("backend", "usable", "why not")
+    for name, reason in available_backends().items():
+        backends.add_row(name, "no" if reason else "yes", reason or "")
+    console.print(backends)
+    libraries = Table("library", "installed", "for", "install with")
+    for name, (extra, purpose) in OPTIONAL.items():
+        there = find_spec(name) is not None
+        libraries.add_row(name, "yes" if there else "no", purpose, "" if there else f"pip install 'relight\\[{extra}]'")
+    console.print(libraries)
+    return 0

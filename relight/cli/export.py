@@ -1,0 +1,32 @@
+"""Write a run's result for other programs: .ply splats, the HTML report.
+
+examples:
+  relight export runs/fox -o fox.ply
+  relight export runs/fox -o fox.html
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Run folder and output."""
+    parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or stage folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="file to write; its suffix is the format")
+    parser.add_argument("--format", help="the format, where the suffix doesn't say it")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Choose the writer by suffix."""
+    from relight.errors import RelightError
+    from relight.export import export
+
+    output = arguments.output
+    if output.exists() and not arguments.force:
+        raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
+    export(arguments.run_folder, output, arguments.format)
+    print(f"wrote {output}")
+    return 0

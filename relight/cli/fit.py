@@ -1,0 +1,75 @@
+"""Run the stages of a scene file.
+
+examples:
+  relight fit scene.yaml
+  relight fit scene.yaml radiance.iterations=3000 data.max_size=400
+  relight fit scene.yaml preset=full
+  relight fit scene.yaml                     the same command continues after a kill or Ctrl-C
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Scene file, overrides, resume, until, quiet."""
+    parser.add_argument("scene", help="scene file (YAML), or the folder it is in")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. radiance.iterations=500")
+    parser.add_argument(
+        "--resume", action=argparse.BooleanOptionalAction, default=True,
+        help="continue an interrupted stage from its checkpoint (default), or start it anew",
+    )  # fmt: skip
+    parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument("--quiet", action="store_true", help="print only errors and the result")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fit, write the report, print where things are."""
+    from relight import pipeline
+    from relight.cli.progress import Terminal
+    from relight.config import load_config
+    from relight.export.report import write_report
+
+    config = load_config(arguments.scene, arguments.overrides)
+    with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
+        try:
+            result = pipeline.run(
+                config, resume=arguments.resume, until=arguments.until, on_event=terminal, stop=stop
+            )
+        except pipeline.Interrupted:
+            terminal.say("stopped and saved; the same command continues")
+            return 130
+    report = write_report(result.folder, result.folder / "report.html")
+    for name, value in result.scene.history[-1].metrics.items():
+        if name.startswith("test_"):
+            print(f"{name}: {value:.3f}")
+    print(f"result:  {result.stage}\nreport:  {report}\npicture: {report.with_suffix('.png')}")
+    return 0
+
+
+@contextmanager
+def _asked_to_stop(say) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that the stage saves and stops; the second one kills."""
+    stop = threading.Event()
+    earlier: dict[signal.Signals, object] = {}
+
+    def ask(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in earlier.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]
+        say("saving; once more to stop without")
+
+    if threading.current_thread() is threading.main_thread():
+        earlier = {each: signal.signal(each, ask) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for each, handler in earlier.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]
+        sys.stderr.flush()

@@ -1,0 +1,67 @@
+"""Write a commented scene file for a capture.
+
+examples:
+  relight new photos/                 photos/scene.yaml
+  relight new photos/ -o fox.yaml
+  relight new --sfm photos/           solve the cameras first (needs pycolmap)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+TEMPLATE = """\
+# {described}
+# Fit it with: relight fit {file}
+
+data:
+  path: {path}
+  test_every: 8       # every n-th photo is held out to measure quality; 0 for none
+  max_size: {max_size:<10}# longest side in pixels; more is sharper and slower
+output: runs/{name}   # where results go, relative to where the command runs
+seed: 0
+
+stages:
+  - radiance:         # a splat from the photos; `relight options radiance` lists every option
+      iterations: 7000
+      max_gaussians: 50000
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Folder, output, --sfm, --force."""
+    parser.add_argument("folder", type=Path, help="capture: photos with cameras, or plain photos with --sfm")
+    parser.add_argument("-o", "--output", type=Path, help="scene file to write; default FOLDER/scene.yaml")
+    parser.add_argument("--sfm", action="store_true", help="solve cameras from plain photos with pycolmap")
+    parser.add_argument("--force", action="store_true", help="replace an existing scene file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Detect, describe, write."""
+    from relight import data
+    from relight.errors import RelightError
+    from relight.export.atomic import replacing
+
+    folder, output = arguments.folder, arguments.output or arguments.folder / "scene.yaml"
+    if arguments.sfm:
+        from relight.data.sfm import solve
+
+        solve(folder)
+    if output.exists() and not arguments.force:
+        raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
+    scene = data.load(folder)
+    views = scene.views
+    assert views is not None
+    longest = max(max(v.camera.width, v.camera.height) for v in views)
+    described = f"{len(views)} photographs up to {longest} pixels, read as {data.detect(folder)}"
+    name = folder.resolve().name
+    text = TEMPLATE.format(
+        described=described, path=os.path.relpath(folder, output.parent or "."), name=name,
+        max_size=min(longest, 800), file=output,
+    )  # fmt: skip
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"{described}\nwrote {output}; next: relight fit {output}")
+    return 0

@@ -1,0 +1,78 @@
+"""Pipeline events on a terminal: bars with time left; plain lines every ten seconds where nobody watches."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from relight.pipeline.events import Event, Loaded, Note, Progress, StageFinished, StageSkipped, StageStarted
+
+SHOWN = {"loss": "loss {:.4f}", "train_psnr": "{:.2f} dB", "gaussians": "{:,.0f} Gaussians"}
+"""Metrics beside the bar."""
+LINE_SECONDS = 10.0
+
+
+class Terminal:
+    """A pipeline listener; open with `with`."""
+
+    def __init__(self, *, quiet: bool = False):
+        # Results go to standard output, so that they can be piped; this doesn't.
+        self.console = Console(quiet=quiet, stderr=True, highlight=False)
+        self.bars = Bars(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=self.console, disable=quiet or not self.console.is_terminal,
+        )  # fmt: skip
+        self.names: tuple[str, ...] = ()
+        self.task: TaskID | None = None
+        self.printed = 0.0
+
+    def __enter__(self) -> Terminal:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Loaded(scene, names):
+                self.names = names
+                views = scene.views
+                if views is not None:
+                    self.say(f"{len(views.train)} photographs to fit, {len(views.test)} held out")
+            case StageSkipped(_, folder):
+                self.say(f"{folder.name}: already done")
+            case StageStarted(index, step):
+                self.task = self.bars.add_task(self.names[index], total=None, note="")
+                self.began, self.first, self.printed = time.monotonic(), step, time.monotonic()
+                if step:
+                    self.say(f"{self.names[index]}: continuing at step {step}")
+            case Progress():
+                self._progress(event)
+            case StageFinished(_, folder, seconds, _):
+                self.say(f"{folder.name}: done in {_duration(seconds)}")
+            case Note(text):
+                self.say(text)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def _progress(self, event: Progress) -> None:
+        note = "  ".join(form.format(event.metrics[k]) for k, form in SHOWN.items() if k in event.metrics)
+        if self.task is not None and not self.bars.disable:
+            extra = {"note": note} if note else {}
+            self.bars.update(self.task, completed=event.step, total=event.total, **extra)
+        elif note and time.monotonic() - self.printed > LINE_SECONDS:
+            self.printed = time.monotonic()
+            rate = (event.step - self.first) / (self.printed - self.began)
+            left = _duration((event.total - event.step) / rate) if rate > 0 else "?"
+            self.say(f"{self.names[event.index]} {event.step}/{event.total}  {note}  {left} left")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

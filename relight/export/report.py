@@ -1,0 +1,125 @@
+"""The report of a run: one HTML page that needs nothing else, and one picture."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from relight.export.atomic import replacing
+from relight.export.images import encoded_bytes, write_image
+
+PICTURES = 8
+"""Most views shown."""
+STYLE = """
+:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
+body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-weight: 600; } h2 { margin-top: 2.5rem; font-weight: 500; }
+.numbers { display: flex; flex-wrap: wrap; gap: 2rem; } .numbers b { display: block; font-size: 1.9rem; font-weight: 600; }
+.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin-bottom: 4px; }
+.row img, .curves img { width: 100%; border-radius: 4px; } figcaption, td, th { font-size: .85rem; }
+td, th { text-align: left; padding: .15rem 1rem .15rem 0; } pre { overflow-x: auto; font-size: .8rem; }
+"""
+
+
+def export_report(run: Path, output: Path) -> None:
+    """`write_report` as an export format."""
+    write_report(run, output)
+
+
+def write_report(run: Path, path: Path) -> Path:
+    """Write a page about the last finished stage, and its pictures alone as .png beside it; returns the page's path.
+
+    Pictures: photograph, render and absolute error x 4 of held-out views (training views if none are held out).
+    """
+    from relight.fit.evaluate import evaluate, means, target
+    from relight.export.runs import last_stage
+    from relight.render.splats import create_rasterizer
+    from relight.scene_io import load_scene
+
+    stage = last_stage(run)
+    scene = load_scene(stage)
+    rows: list[tuple[str, list[Tensor]]] = []
+
+    def keep(view, photo, image) -> None:
+        if len(rows) < PICTURES:
+            found, expected = image.color.clamp(0, 1), target(photo).clamp(0, 1)
+            rows.append((view.name, [expected, found, (4 * (found - expected).abs()).clamp(0, 1)]))
+
+    split = "test" if scene.views is not None and len(scene.views.test) else "train"
+    scores = evaluate(scene, create_rasterizer(), split, keep)
+    record = scene.history[-1]
+    count = len(scene.gaussians) if scene.gaussians is not None else 0
+    numbers = {k.upper(): f"{v:.2f} dB" if k == "psnr" else f"{v:.3f}" for k, v in means(scores).items()}
+    numbers |= {"Gaussians": f"{count:,}", "time": f"{record.seconds:.0f} s"}
+    page = _page(
+        run.resolve().name, split, numbers, rows, scores, _curves(stage / "metrics.jsonl"), scene.history
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    write_image(path.with_suffix(".png"), _sheet([images for _, images in rows[:4]]))
+    return path
+
+
+def _sheet(rows: list[list[Tensor]]) -> Tensor:
+    """One picture of all, at a common height of a row."""
+    height = max(images[0].shape[0] for images in rows)
+    width = max(images[0].shape[1] for images in rows)
+
+    def padded(image: Tensor) -> Tensor:
+        out = torch.ones(height, width, 3)
+        out[: image.shape[0], : image.shape[1]] = image
+        return out
+
+    return torch.cat([torch.cat([padded(i) for i in images], 1) for images in rows], 0)
+
+
+def _inline(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _page(name: str, split: str, numbers: dict[str, str], rows, scores, curves: str, history) -> str:
+    shown = "".join(f"<div><b>{v}</b>{html.escape(k)}</div>" for k, v in numbers.items())
+    grid = "".join(
+        f"<figure style='margin:0 0 1rem'><div class=row>"
+        + "".join(f"<img alt='' src='{_inline(encoded_bytes(i, 'jpeg'), 'jpeg')}'>" for i in images)
+        + f"</div><figcaption>{html.escape(view)}</figcaption></figure>"
+        for view, images in rows
+    )
+    table = "".join(f"<tr><td>{html.escape(s.name)}<td>{s.psnr:.2f}<td>{s.ssim:.4f}</tr>" for s in scores)
+    stages = "".join(
+        f"<h3>{html.escape(r.name)}</h3><pre>{html.escape(json.dumps(r.options, indent=1))}</pre>" for r in history
+    )
+    return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
+<title>{html.escape(name)}</title><style>{STYLE}</style>
+<h1>{html.escape(name)}</h1><div class=numbers>{shown}</div>
+<h2>Photograph, render, error &times; 4 ({split} views)</h2>{grid}
+<h2>Curves</h2><div class=curves><img alt="loss, PSNR and number of Gaussians" src="{curves}"></div>
+<h2>Views</h2><table><tr><th>view<th>PSNR, dB<th>SSIM</tr>{table}</table>
+<h2>Options</h2>{stages}</html>"""
+
+
+def _curves(path: Path) -> str:
+    """Loss, PSNR and count against seconds, as an inline picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    labels = {"loss": "loss", "train_psnr": "training PSNR, dB", "gaussians": "Gaussians"}
+    figure, panels = pyplot.subplots(1, len(labels), figsize=(10, 2.8), layout="constrained")
+    for panel, (key, label) in zip(panels, labels.items(), strict=True):
+        points = [(line["seconds"], line[key]) for line in lines if key in line]
+        panel.plot([p[0] for p in points], [p[1] for p in points], color="#3b6ea5")
+        panel.set(title=label, xlabel="seconds")
+        panel.grid(alpha=0.25)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg")
+    pyplot.close(figure)
+    return _inline(buffer.getvalue(), "svg+xml")

@@ -1,0 +1,145 @@
+"""A scene as a folder: scene.json, cameras.json, safetensors.  Never pickle.
+
+A folder is complete by itself.  A part that a stage left as it was is a hard link to the file of the stage before
+(a copy where the file system has no links): files of a scene folder are replaced, never written into.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import Tensor
+
+from relight.errors import DataError
+from relight.geometry.gaussians import Gaussians
+from relight.scene import Frame, Points, Scene, StageRecord
+from relight.views import Views
+
+SCHEMA = 1
+MANIFEST = "scene.json"
+_CAMERAS = "cameras.json"
+
+
+def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Path] | None = None) -> None:
+    """Write every part, then the manifest, into an existing folder.
+
+    key: content key.  earlier: a scene and its folder, whose files are used for the parts that are the same object.
+    """
+    parts: dict[str, dict[str, object]] = {}
+    if scene.views is not None:
+        parts["views"] = {"file": _CAMERAS}
+        (folder / _CAMERAS).write_text(json.dumps(scene.views.to_json(), indent=1), encoding="utf-8")
+    for name, flags in (("points", {}), ("gaussians", None)):
+        part = getattr(scene, name)
+        if part is None:
+            continue
+        file = f"{name}.safetensors"
+        if earlier is not None and part is getattr(earlier[0], name):
+            _link(earlier[1] / file, folder / file)
+        else:
+            write_tensors(folder / file, part.tensors() if isinstance(part, Gaussians) else vars(part))
+        parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": part.flags if flags is None else flags}
+    document = {
+        "schema": SCHEMA,
+        "key": key,
+        "frame": asdict(scene.frame),
+        "parts": parts,
+        "history": [asdict(record) for record in scene.history],
+    }
+    (folder / MANIFEST).write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+
+def load_scene(folder: Path) -> Scene:
+    """Read a stage folder.  Raises DataError for a missing, newer or damaged one."""
+    document = read_manifest(folder)
+    try:
+        found: dict[str, object] = {}
+        for name, part in document["parts"].items():
+            path = folder / part["file"]
+            if name == "views":
+                found[name] = Views.from_json(json.loads(path.read_text(encoding="utf-8")))
+                continue
+            if _digest(path) != part["sha256"]:
+                raise DataError(f"{path}: changed or damaged since it was written; fit again")
+            tensors = read_tensors(path)[0]
+            found[name] = Gaussians.from_tensors(tensors, **part["flags"]) if name == "gaussians" else Points(**tensors)
+        frame = document["frame"]
+        up = tuple(frame["up"]) if frame["up"] else None
+        history = tuple(StageRecord(**record) for record in document["history"])
+        return Scene(Frame(tuple(frame["center"]), frame["radius"], up), history=history, **found)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder}: not a scene folder that can be read ({error}); fit again") from error
+
+
+def read_manifest(folder: Path) -> dict:
+    """What scene.json says: key, history and parts.  Raises DataError."""
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        schema = document["schema"]
+        if not (isinstance(document["parts"], dict) and isinstance(document["history"], list) and document["key"]):
+            raise ValueError("incomplete")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: missing or damaged ({error}); move {folder} away and fit again") from error
+    if schema > SCHEMA:
+        raise DataError(f"{path}: written by a newer relight (schema {schema}); update relight to read it")
+    return document
+
+
+def stage_folders(run: Path) -> list[Path]:
+    """Finished stage folders of a run, first to last."""
+    return sorted(p.parent for p in run.glob(f"*/{MANIFEST}") if re.fullmatch(r"\d\d-.+", p.parent.name))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """One safetensors file, on the device when this returns."""
+    from safetensors.torch import save
+
+    data = save({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, dict(metadata or {}))
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata.  Raises DataError for anything unreadable."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def flush(path: Path) -> None:
+    """Force a file's content, or a folder's list of names, onto the device."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
