@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,15 +16,20 @@ from torch import Tensor
 
 from relight.errors import DataError
 
-MAX_PIXELS = 300_000_000
-"""Larger pictures are refused before decoding: a few kilobytes can claim to be terabytes."""
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 178_000_000
+"""Larger pictures are refused before decoding: a few kilobytes can claim to be terabytes.  Pillow's own limit."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr", ".hdr")
+ORIENTATION = 0x0112
+"""EXIF tag; 1 is upright."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """values: (H, W, 1 to 4) float32; integers are scaled to 0 to 1, alpha is straight.
-    linear: True for EXR and HDR (scene-referred), False for sRGB-encoded files.
+    linear: True for EXR, HDR and float TIFF (scene-referred), False for sRGB-encoded files.
     """
 
     values: Tensor
@@ -37,90 +47,227 @@ class Picture:
         return self.values[..., -1] if self.values.shape[-1] in (2, 4) else None
 
 
-def read_image(path: str | Path) -> Picture:
-    """Decode a file, turned upright as its EXIF orientation says.  Raises DataError for anything unreadable."""
+def read_image(path: str | Path, *, upright: bool = True) -> Picture:
+    """Decode a file.  Raises DataError for anything unreadable.
+
+    upright: turn it as its EXIF orientation says; False keeps the stored rows and columns.
+    """
+    path = _existing(path)
+    with _explained(path):
+        if path.suffix.lower() == ".exr":
+            values, linear = _read_exr(path), True
+        elif path.suffix.lower() == ".hdr":
+            values, linear = _read_hdr(path), True
+        else:
+            values, linear = _read_pillow(path, upright)
+    return Picture(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), linear)
+
+
+def image_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
+    """(width, height) as `read_image` would give it, from the file's header alone."""
+    path = _existing(path)
+    with _explained(path):
+        if path.suffix.lower() == ".exr":
+            _, (left, top, right, bottom) = _exr_windows(path)
+            return right - left, bottom - top
+        if path.suffix.lower() == ".hdr":
+            return _hdr_size(path)
+        with _opened(path) as image:
+            width, height = image.size
+            return (height, width) if upright and _orientation(image) >= 5 else (width, height)
+
+
+def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such picture")
-    reader = {".exr": _read_exr, ".hdr": _read_hdr}.get(path.suffix.lower(), _read_integer)
+        raise DataError(f"{path}: no such picture; check the path, or leave the view out")
+    return path
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Decoders raise whatever they like on broken files."""
     try:
-        values = reader(path)
+        yield
     except DataError:
         raise
-    except Exception as error:  # decoders raise whatever they like on broken files
+    except Exception as error:
         raise DataError(f"{path}: cannot be decoded ({error}); re-export it or leave it out") from error
-    if values.ndim != 3 or values.size == 0 or values.shape[2] > 4:
-        raise DataError(f"{path}: a picture of shape {values.shape}; expected 1 to 4 channels and at least one pixel")
-    return Picture(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), reader is not _read_integer)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) as `read_image` would give it, without decoding where the format allows it."""
+def _check_pixels(path: Path, width: int, height: int) -> None:
+    if not 0 < width * height <= MAX_PIXELS or width < 0:
+        raise DataError(
+            f"{path}: claims {width}x{height} pixels; 1 to {MAX_PIXELS} are read; re-export it smaller or leave it out"
+        )
+
+
+# PNG, JPEG, WebP, BMP, TIFF
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """A Pillow picture whose header, not its pixels, has been read."""
     from PIL import Image
 
-    path = Path(path)
-    if path.suffix.lower() in (".exr", ".hdr"):
-        height, width = read_image(path).values.shape[:2]
-        return width, height
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we have a limit of our own
+        try:
+            image = Image.open(path)
+        except Image.DecompressionBombError:
+            raise DataError(
+                f"{path}: claims more than {MAX_PIXELS} pixels; re-export it smaller or leave it out"
+            ) from None
+    with image:
+        _check_pixels(path, *image.size)
+        yield image
+
+
+def _orientation(image: Image) -> int:
+    """1 to 8; 1 for none, and for what is no orientation."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            sideways = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # see read_image
-        raise DataError(f"{path}: cannot be decoded ({error}); re-export it or leave it out") from error
-    return (height, width) if sideways else (width, height)
+        value = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # pixels are good even if the EXIF block is not
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _read_integer(path: Path) -> np.ndarray:
-    from PIL import Image, ImageOps
+def _turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored rows and columns to upright ones, for an EXIF orientation of 1 to 8."""
+    if orientation >= 5:
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return values
 
-    with Image.open(path) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{path}: claims {image.width}x{image.height} pixels; at most {MAX_PIXELS} are read")
-        deep = image.mode.startswith("I") or (path.suffix.lower() in (".png", ".tif", ".tiff") and image.mode in ("F",))
-        if not deep and path.suffix.lower() != ".png":
-            image.load()
-        upright = ImageOps.exif_transpose(image)
-        if not deep and not _is_deep_png(path):
-            if upright.mode in ("P", "PA", "LA", "RGBA") or "transparency" in upright.info:
-                return np.asarray(upright.convert("RGBA"), np.float32) / 255
-            return (
-                np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGB"), np.float32).reshape(
-                    upright.height, upright.width, -1
-                )
-                / 255
-            )
+
+def _read_pillow(path: Path, upright: bool) -> tuple[np.ndarray, bool]:
+    with _opened(path) as image:
+        orientation = _orientation(image)
+        depth = _bits(path, image)
+        if depth > 16 and image.mode != "F":
+            raise DataError(f"{path}: integers of {depth} bits; re-export it with 8 or 16, or as float")
+        if depth > 8 and image.mode in ("RGB", "RGBA", "LA", "P"):
+            if image.format == "TIFF" and orientation != 1:
+                # OpenCV turns TIFFs on its own, and not all of them.
+                raise DataError(f"{path}: a turned TIFF of {depth} bits; re-export it upright or with 8 bits")
+            values = _read_deep_color(path)
+        else:
+            values = _decoded(image)
+    linear = np.issubdtype(values.dtype, np.floating)
+    if not linear:
+        values = values.astype(np.float32) / np.iinfo(values.dtype).max
+    values = values[..., None] if values.ndim == 2 else values
+    return (_turned(values, orientation) if upright else values), linear
+
+
+def _decoded(image: Image) -> np.ndarray:
+    if image.mode == "F" or image.mode.startswith("I;16"):
+        return np.array(image)
+    if image.mode == "I":  # 16 bits, in Pillow's 32-bit integers
+        return np.asarray(image).clip(0, 65535).astype(np.uint16)
+    if image.mode in ("PA", "LA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        return np.asarray(image.convert("RGBA"))
+    return np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+
+
+def _bits(path: Path, image: Image) -> int:
+    """Bits a channel as stored; Pillow cuts colour to 8."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(258, (8,)))  # type: ignore[attr-defined] - BitsPerSample
+    return 8
+
+
+def _read_deep_color(path: Path) -> np.ndarray:
     import cv2
 
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if values is None:
+    if values is None or values.ndim != 3 or values.shape[2] not in (3, 4):
         raise DataError(f"{path}: cannot be decoded; re-export it or leave it out")
-    values = values[..., None] if values.ndim == 2 else values
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(values.shape[2], list(range(values.shape[2])))
-    scale = np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else 1
-    return values[..., order].astype(np.float32) / scale
+    return values[..., [2, 1, 0, 3][: values.shape[2]]]
 
 
-def _is_deep_png(path: Path) -> bool:
-    """16 bits a channel, which Pillow would cut to 8 for colour."""
-    with path.open("rb") as file:
-        header = file.read(26)
-    return header[:8] == b"\x89PNG\r\n\x1a\n" and len(header) == 26 and header[24] == 16
+# OpenEXR
+
+
+def _exr_windows(path: Path) -> tuple[tuple[int, int, int, int], tuple[int, int, int, int]]:
+    """Data window and display window: left, top, right, bottom; the last two exclusive."""
+    import OpenEXR
+
+    with OpenEXR.File(str(path), header_only=True) as file:
+        corners = [[corner.tolist() for corner in file.header()[name]] for name in ("dataWindow", "displayWindow")]
+    windows = []
+    for (left, top), (right, bottom) in corners:
+        _check_pixels(path, right + 1 - left, bottom + 1 - top)
+        windows.append((left, top, right + 1, bottom + 1))
+    return windows[0], windows[1]
 
 
 def _read_exr(path: Path) -> np.ndarray:
+    """(H, W, 1 to 4) over the display window; zero where no data is stored."""
     import OpenEXR
 
+    data, display = _exr_windows(path)
     with OpenEXR.File(str(path), separate_channels=True) as file:
-        channels = {name: np.asarray(channel.pixels, np.float32) for name, channel in file.channels().items()}
-    names = [n for n in ("R", "G", "B", "A") if n in channels] if "R" in channels else sorted(channels)[:4]
-    return np.stack([channels[name] for name in names], -1)
+        channels = file.channels()
+        names = _color_channels(path, list(channels))
+        stored = np.stack([np.asarray(channels[name].pixels, np.float32) for name in names], -1)
+    if stored.shape[:2] != (data[3] - data[1], data[2] - data[0]):
+        raise DataError(f"{path}: has channels of reduced resolution; re-export it as plain RGB")
+    values = stored
+    if data != display:
+        values = np.zeros((display[3] - display[1], display[2] - display[0], len(names)), np.float32)
+        left, right = max(data[0], display[0]), min(data[2], display[2])
+        top, bottom = max(data[1], display[1]), min(data[3], display[3])
+        if left < right and top < bottom:
+            values[top - display[1] : bottom - display[1], left - display[0] : right - display[0]] = stored[
+                top - data[1] : bottom - data[1], left - data[0] : right - data[0]
+            ]
+    if len(names) in (2, 4):  # the format's colour is premultiplied
+        alpha = values[..., -1:]
+        values[..., :-1] = np.divide(values[..., :-1], alpha, out=values[..., :-1].copy(), where=alpha > 0)
+    return values
+
+
+def _color_channels(path: Path, names: list[str]) -> list[str]:
+    """R, G, B (or X, Y, Z) and A of the layer with the shortest name, or the one grey channel; alpha last."""
+    for name in sorted(names, key=lambda n: (len(n), n)):
+        for triple in ("RGB", "XYZ"):
+            layer = name[:-1]
+            if name[-1] == triple[0] and all(layer + c in names for c in triple):
+                return [layer + c for c in (*triple, "A") if layer + c in names]
+    grey = [n for n in names if n != "A"]
+    if len(grey) == 1:
+        return grey + (["A"] if "A" in names else [])
+    raise DataError(f"{path}: no R, G, B channels among {', '.join(sorted(names)) or 'none'}; re-export it as RGB")
+
+
+# Radiance HDR
+
+
+def _hdr_size(path: Path) -> tuple[int, int]:
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    found = re.search(rb"\n\n([-+])Y (\d{1,9}) ([-+])X (\d{1,9})\n", head)
+    if not head.startswith(b"#?") or found is None:
+        raise DataError(f"{path}: not a Radiance HDR file; re-export it or leave it out")
+    if (found[1], found[3]) != (b"-", b"+"):
+        raise DataError(f"{path}: a Radiance file stored upside down or mirrored; re-export it with -Y +X")
+    width, height = int(found[4]), int(found[2])
+    _check_pixels(path, width, height)
+    return width, height
 
 
 def _read_hdr(path: Path) -> np.ndarray:
     import cv2
 
+    _hdr_size(path)
     values = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
     if values is None:
-        raise DataError(f"{path}: not a Radiance HDR file that can be decoded")
+        raise DataError(f"{path}: not a Radiance HDR file that can be decoded; re-export it or leave it out")
     return values[..., ::-1]
