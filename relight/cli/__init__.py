@@ -35,7 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
         module = import_module(f"relight.cli.{_MODULES.get(name, name)}")
         summary, _, examples = module.__doc__.partition("\n\n")
         verb = verbs.add_parser(
-            name, help=summary, description=summary, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            description=summary,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(verb)
         verb.set_defaults(run=module.run)

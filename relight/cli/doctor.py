@@ -40,7 +40,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     console.print(f"relight {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    console.print(f"torch {torch.__version__}, numba {numba.__version__}, {os.cpu_count()} cores, CUDA {torch.version.cuda}")
+    console.print(
+        f"torch {torch.__version__}, numba {numba.__version__}, {os.cpu_count()} cores, CUDA {torch.version.cuda}"
+    )
     backends = Table("backend", "usable", "why not")
     for name, reason in available_backends().items():
         backends.add_row(name, "no" if reason else "yes", reason or "")

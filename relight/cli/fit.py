@@ -39,9 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.scene, arguments.overrides)
     with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
         try:
-            result = pipeline.run(
-                config, resume=arguments.resume, until=arguments.until, on_event=terminal, stop=stop
-            )
+            result = pipeline.run(config, resume=arguments.resume, until=arguments.until, on_event=terminal, stop=stop)
         except pipeline.Interrupted:
             terminal.say("stopped and saved; the same command continues")
             return 130

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, help="film (.mp4) or folder of stills")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--orbit", type=float, metavar="SECONDS", help="a turn around the subject, as a film")
-    what.add_argument("--views", default="test", metavar="SPLIT", help="stills of the test or train views (default: test)")
+    what.add_argument(
+        "--views", default="test", metavar="SPLIT", help="stills of the test or train views (default: test)"
+    )
     parser.add_argument("--fps", type=float, default=30)
     parser.add_argument("--size", help="WIDTHxHEIGHT; default: that of the photographs")
     parser.add_argument("--background", default="black", choices=("black", "white"))
@@ -55,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.orbit:
         cameras = [views.train.camera(i) for i in range(len(views.train))]
         up = torch.tensor(scene.frame.up) if scene.frame.up else None
-        path = orbit(cameras, torch.tensor(scene.frame.center), up, frames=max(2, round(arguments.orbit * arguments.fps)))
+        path = orbit(
+            cameras, torch.tensor(scene.frame.center), up, frames=max(2, round(arguments.orbit * arguments.fps))
+        )
         count = write_film(output, (picture(camera) for camera in path), arguments.fps)
         print(f"wrote {output} ({count} frames)")
         return 0

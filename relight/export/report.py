@@ -57,9 +57,7 @@ def write_report(run: Path, path: Path) -> Path:
     count = len(scene.gaussians) if scene.gaussians is not None else 0
     numbers = {k.upper(): f"{v:.2f} dB" if k == "psnr" else f"{v:.3f}" for k, v in means(scores).items()}
     numbers |= {"Gaussians": f"{count:,}", "time": f"{record.seconds:.0f} s"}
-    page = _page(
-        run.resolve().name, split, numbers, rows, scores, _curves(stage / "metrics.jsonl"), scene.history
-    )
+    page = _page(run.resolve().name, split, numbers, rows, scores, _curves(stage / "metrics.jsonl"), scene.history)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     write_image(path.with_suffix(".png"), _sheet([images for _, images in rows[:4]]))

@@ -22,7 +22,14 @@ DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[3] / "shared" 
 
 
 def make(
-    n: int, degree: int = 3, seed: int = 0, *, surfels: bool = False, filtered: bool = False, **ranges
+    n: int,
+    degree: int = 3,
+    seed: int = 0,
+    *,
+    surfels: bool = False,
+    antialiased: bool = False,
+    filtered: bool = False,
+    **ranges,
 ) -> Gaussians:
     """Random Gaussians; `ranges` gives the half-width of means, log_scales, logit_opacity, sh and log filter."""
     generator = torch.Generator().manual_seed(seed)
