@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def image_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, false for names no file can have
         raise DataError(f"{path}: no such picture; check the path, or leave the view out")
     return path
 

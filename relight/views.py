@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class View:
     distortion: of the stored file; None for a pinhole.  `photo` undoes it.
     mask_path: a picture, white where the pixel belongs to the object.
     mask_is_alpha: the mask is the object's coverage (the background is removed) instead of a "do not use" stencil.
+    upright: the camera is that of the picture turned as its EXIF orientation says, not of the stored rows and columns.
     light: name of the file that lit this photograph, if known; relative to the capture.
     """
 
@@ -60,6 +62,7 @@ class View:
     mask_path: Path | None = None
     mask_is_alpha: bool = True
     light: str | None = None
+    upright: bool = True
 
     def camera_at(self, max_size: int | None) -> Camera:
         """The camera of `photo(max_size)`."""
@@ -70,38 +73,36 @@ class View:
 
         Raises DataError if the file cannot be read or is not of the camera's size.
         """
-        picture = read_image(self.image_path)
+        picture = read_image(self.image_path, upright=self.upright)
         rgb = linear_to_srgb(picture.rgb) if picture.linear else picture.rgb
-        planes = [rgb.numpy()]
-        alpha, mask = picture.alpha, None
         self._check_size(self.image_path, rgb)
+        weight, usable = torch.ones(2, *rgb.shape[:2])
+        has_alpha = picture.alpha is not None or (self.mask_path is not None and self.mask_is_alpha)
+        if picture.alpha is not None:
+            weight = picture.alpha
         if self.mask_path is not None:
-            coverage = read_image(self.mask_path).rgb[..., 0]
-            self._check_size(self.mask_path, coverage)
+            mask = read_image(self.mask_path, upright=self.upright).rgb[..., 0]
+            self._check_size(self.mask_path, mask)
             if self.mask_is_alpha:
-                alpha = coverage if alpha is None else alpha * coverage
+                weight = weight * mask
             else:
-                mask = coverage
-        height, width = rgb.shape[:2]
-        inside = np.ones((height, width, 1), np.float32)
-        planes += [_plane(alpha, inside), _plane(mask, inside), inside]
-        stacked = np.concatenate(planes, 2)
+                usable = (mask > 0.5).float()  # JPEG's white is not quite 1
+        # Colour under zero alpha means nothing and must not leak into averages: premultiplied until the end.
+        planes = torch.cat([rgb * weight[..., None], weight[..., None], usable[..., None]], -1).numpy()
         if self.distortion is not None and not self.distortion.is_identity:
-            stacked = _undistort(stacked, self.camera, self.distortion)
-        size = _reduced_size(width, height, max_size)
-        if size != (width, height):
+            planes = _undistort(planes, self.camera, self.distortion)
+        size = _reduced_size(self.camera.width, self.camera.height, max_size)
+        if size != (self.camera.width, self.camera.height):
             import cv2
 
-            # Colour under zero alpha means nothing and must not leak into the average.
-            stacked[..., :3] *= stacked[..., 3:4]
-            parts = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (stacked[..., :4], stacked[..., 4:])]
-            stacked = np.concatenate(parts, 2)
-            stacked[..., :3] /= np.maximum(stacked[..., 3:4], 1e-6)
-        result = torch.from_numpy(stacked)
-        usable = result[..., 4] * result[..., 5] > 0.999
+            planes = np.dstack(
+                [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (planes[..., :4], planes[..., 4])]
+            )
+        result = torch.from_numpy(planes)
+        weight, usable = result[..., 3], result[..., 4] > 0.999
         return Photo(
-            rgb=result[..., :3].clamp_min(0).contiguous(),
-            alpha=None if alpha is None else result[..., 3].clamp(0, 1).contiguous(),
+            rgb=(result[..., :3] / weight[..., None].clamp_min(1e-6)).clamp_min(0),
+            alpha=weight.clamp(0, 1) if has_alpha else None,
             mask=None if bool(usable.all()) else usable,
         )
 
@@ -114,10 +115,6 @@ class View:
             )
 
 
-def _plane(value: Tensor | None, ones: np.ndarray) -> np.ndarray:
-    return ones if value is None else value.numpy()[..., None]
-
-
 def _reduced_size(width: int, height: int, max_size: int | None) -> tuple[int, int]:
     longest = max(width, height)
     if max_size is None or longest <= max_size:
@@ -126,16 +123,31 @@ def _reduced_size(width: int, height: int, max_size: int | None) -> tuple[int, i
 
 
 def _undistort(planes: np.ndarray, camera: Camera, distortion: Distortion) -> np.ndarray:
-    """Sample the stored picture where each pixel of the pinhole camera was; the last plane becomes 0 outside it."""
+    """Sample the stored picture where each pixel of the pinhole camera was; zero outside it."""
     import cv2
 
     ideal = camera.local_rays(camera.pixel_grid())[..., :2]
-    distorted = distortion.apply(ideal).numpy()
-    x = (distorted[..., 0] * camera.fx + camera.cx - 0.5).astype(np.float32)
-    y = (distorted[..., 1] * camera.fy + camera.cy - 0.5).astype(np.float32)
-    parts = [planes[..., :4], planes[..., 4:]]
-    warped = [cv2.remap(np.ascontiguousarray(p), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for p in parts]
-    return np.concatenate(warped, 2)
+    distorted = distortion.apply(ideal)
+    x = distorted[..., 0] * camera.fx + camera.cx - 0.5
+    y = distorted[..., 1] * camera.fy + camera.cy - 0.5
+    radius = ideal.norm(dim=-1)
+    x = torch.where(radius < _fold(distortion, float(radius.max())), x, -9.0).numpy()
+    parts = [np.ascontiguousarray(p) for p in (planes[..., :4], planes[..., 4])]
+    return np.dstack([cv2.remap(p, x, y.numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for p in parts])
+
+
+def _fold(distortion: Distortion, farthest: float) -> float:
+    """Ideal radius at which the lens polynomial, fitted inside the picture only, turns back; inf if it does not.
+
+    Beyond it the model would show the picture's inside a second time.
+    """
+    params = list(distortion.params)
+    if distortion.model == "radial-tangential":
+        params[2:4] = 0.0, 0.0
+    radii = torch.linspace(0, farthest, 1025, dtype=torch.float64)
+    line = torch.stack([radii, torch.zeros_like(radii)], -1)
+    rising = replace(distortion, params=tuple(params)).apply(line)[:, 0].diff() > 0
+    return math.inf if bool(rising.all()) else float(radii[int(rising.int().argmin())])
 
 
 class _Cache:
@@ -144,10 +156,14 @@ class _Cache:
     def __init__(self, limit: int = 2 << 30):
         self.limit = limit
         self.size = 0
-        self.photos: OrderedDict[tuple[Path, int | None], Photo] = OrderedDict()
+        self.photos: OrderedDict[tuple, Photo] = OrderedDict()
 
     def get(self, view: View, max_size: int | None) -> Photo:
-        key = (view.image_path, max_size)
+        c = view.camera
+        key = (
+            view.image_path, view.upright, view.mask_path, view.mask_is_alpha, view.distortion,
+            c.fx, c.fy, c.cx, c.cy, c.width, c.height, max_size,
+        )  # fmt: skip
         if key in self.photos:
             self.photos.move_to_end(key)
             return self.photos[key]
@@ -171,10 +187,9 @@ class Views:
     _cache: _Cache = field(default_factory=_Cache, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        names = [v.name for v in self.views]
-        twice = {n for n in names if names.count(n) > 1}
+        twice = sorted(name for name, count in Counter(v.name for v in self.views).items() if count > 1)
         if twice:
-            raise DataError(f"views have the same name: {', '.join(sorted(twice)[:5])}; names must be unique")
+            raise DataError(f"views have the same name: {', '.join(twice[:5])}; names must be unique")
 
     def __len__(self) -> int:
         return len(self.views)
@@ -243,6 +258,8 @@ class Views:
                 frame["mask_is_alpha"] = view.mask_is_alpha
             if view.light is not None:
                 frame["light"] = view.light
+            if not view.upright:
+                frame["upright"] = False
             frames.append(frame)
         return {"convention": "opencv", "folder": str(folder), "max_size": self.max_size, "frames": frames}
 
@@ -264,6 +281,7 @@ class Views:
                     mask_path=base / f["mask"] if "mask" in f else None,
                     mask_is_alpha=f.get("mask_is_alpha", True),
                     light=f.get("light"),
+                    upright=f.get("upright", True),
                 )
             )
         return Views(tuple(views), data.get("max_size"))

@@ -35,7 +35,7 @@ def load(
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
+        raise DataError(f"{path}: no such file or folder; correct data.path")
     name = detect(path) if format == "auto" else format
     if name is None:
         if pictures_in(path) or pictures_in(path / "images"):
@@ -46,5 +46,5 @@ def load(
         raise DataError(f"data.format: {name!r} is not known; expected auto, {', '.join(READERS)}")
     mask_folder = None if masks is None else (path if path.is_dir() else path.parent) / masks
     if mask_folder is not None and not mask_folder.is_dir():
-        raise DataError(f"{mask_folder}: no such folder of masks")
+        raise DataError(f"{mask_folder}: no such folder of masks; correct data.masks")
     return READERS[name].load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from relight.data.common import Options, checked_pose, finish, pictures_in, pinhole, radial_tangential
+from relight.data.common import Options, checked_pose, cloud, finish, pinhole, radial_tangential
 from relight.errors import DataError
 from relight.geometry.camera import Distortion
 from relight.geometry.transforms import rotation_from_quaternion
@@ -23,6 +24,7 @@ MODELS = {
     "RADIAL_FISHEYE": (9, 5), "THIN_PRISM_FISHEYE": (10, 12),
 }  # fmt: skip
 _NAMES = {number: name for name, (number, _) in MODELS.items()}
+_UNDISTORT = "make a pinhole model with `colmap image_undistorter`"
 
 
 @dataclass(frozen=True)
@@ -57,36 +59,39 @@ def load(path: Path, options: Options) -> Scene:
     """Binary if present, else text."""
     model = _model_folder(path)
     if model is None:
-        raise DataError(f"{path}: no cameras.bin / images.bin (or .txt) here or in sparse/0")
-    binary = (model / "cameras.bin").is_file()
+        raise DataError(f"{path}: no cameras.bin and images.bin (or .txt) here or in sparse/0; name another folder")
+    binary = all((model / f"{part}.bin").is_file() for part in ("cameras", "images"))
     cameras = _cameras_binary(model / "cameras.bin") if binary else _cameras_text(model / "cameras.txt")
     images = _images_binary(model / "images.bin") if binary else _images_text(model / "images.txt")
     if not images:
-        raise DataError(f"{model}: the model has no images; COLMAP could not register any photo")
-    folder = _picture_folder(path, images)
+        raise DataError(
+            f"{model}: the model has no images; COLMAP could not register any photo; take more, overlapping"
+        )
     points_file = model / ("points3D.bin" if binary else "points3D.txt")
     points = None
     if points_file.is_file():
         points = _points_binary(points_file) if binary else _points_text(points_file)
+    folder = _picture_folder(path, images)
     return finish([_view(model, folder, image, cameras) for image in images], options, path, points=points)
 
 
 def _picture_folder(path: Path, images: list[_Image]) -> Path:
-    candidates = [path / "images", path, *sorted(path.glob("images_*")), path.parent / "images"]
-    for folder in candidates:
-        if (folder / images[0].name).is_file():
-            return folder
-    return next((f for f in candidates if pictures_in(f)), path / "images")
+    """Of the usual places, also seen from inside sparse/0, the one that holds most of the model's pictures."""
+    path = path.resolve()
+    roots = [path, *path.parents[:2]]
+    folders = [f for root in roots for f in (root / "images", root, *sorted(root.glob("images_*")))]
+    held = [sum(os.path.isfile(folder / image.name) for image in images) for folder in folders]
+    return folders[held.index(max(held))]
 
 
 def _view(model: Path, folder: Path, image: _Image, cameras: dict[int, _Camera]) -> View:
     where = f"{model}: image {image.name}"
     if image.camera_id not in cameras:
-        raise DataError(f"{where}: uses camera {image.camera_id}, which is not in the model")
+        raise DataError(f"{where}: uses camera {image.camera_id}, which is not in the model; export it again")
     camera = cameras[image.camera_id]
     numbers = [*image.quat_wxyz, *image.translation]
     if not np.isfinite(numbers).all() or not any(image.quat_wxyz):
-        raise DataError(f"{where}: the pose contains NaN, infinity or a zero quaternion")
+        raise DataError(f"{where}: the pose contains NaN, infinity or a zero quaternion; solve the cameras again")
     rotation = rotation_from_quaternion(torch.tensor(image.quat_wxyz, dtype=torch.float64))
     translation = torch.tensor(image.translation, dtype=torch.float64)
     pose = torch.eye(4, dtype=torch.float64)
@@ -98,13 +103,14 @@ def _view(model: Path, folder: Path, image: _Image, cameras: dict[int, _Camera])
         image_path=folder / image.name,
         camera=pinhole(checked_pose(pose.tolist(), where), fx, fy, cx, cy, camera.width, camera.height, where),
         distortion=distortion,
+        upright=False,  # COLMAP ignores EXIF orientation on purpose, so that turned photos share a camera
     )
 
 
 def _lens(camera: _Camera, where: str) -> tuple[tuple[float, float, float, float], Distortion | None]:
     p = camera.params
     if not np.isfinite(p).all():
-        raise DataError(f"{where}: camera parameters contain NaN or infinity")
+        raise DataError(f"{where}: camera parameters contain NaN or infinity; solve the cameras again")
     if camera.model in ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE"):
         pinhole_part, k = (p[0], p[0], p[1], p[2]), p[3:]
     else:
@@ -112,26 +118,26 @@ def _lens(camera: _Camera, where: str) -> tuple[tuple[float, float, float, float
     if camera.model.endswith("RADIAL_FISHEYE") or camera.model == "OPENCV_FISHEYE":
         return pinhole_part, Distortion("fisheye", (*k, *(0.0,) * (4 - len(k))))
     if camera.model in ("FOV", "THIN_PRISM_FISHEYE"):
-        raise DataError(f"{where}: camera model {camera.model} is not read; undistort with `colmap image_undistorter`")
+        raise DataError(f"{where}: camera model {camera.model} is not read; {_UNDISTORT}")
     return pinhole_part, radial_tangential(*k)
 
 
 # Text
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Words of each line that is not a comment, with line numbers; empty lines are kept (images.txt needs them)."""
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Lines that are not comments, with their numbers; empty ones are kept, because images.txt needs them."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text ({error})") from error
-    numbered = enumerate(text.splitlines(), 1)
-    return [(i, line.split()) for i, line in numbered if not line.startswith("#")]
+        raise DataError(f"{path}: not readable as text ({error}); export the model again") from error
+    return [(i, line) for i, line in enumerate(text.splitlines(), 1) if not line.startswith("#")]
 
 
 def _cameras_text(path: Path) -> dict[int, _Camera]:
     cameras = {}
-    for number, words in _lines(path):
+    for number, line in _lines(path):
+        words = line.split()
         if not words:
             continue
         try:
@@ -139,46 +145,54 @@ def _cameras_text(path: Path) -> dict[int, _Camera]:
             cameras[int(words[0])] = _Camera(model, int(words[2]), int(words[3]), params)
         except (IndexError, ValueError) as error:
             raise DataError(f"{path}:{number}: expected ID MODEL WIDTH HEIGHT PARAMS ({error})") from error
-        if model not in MODELS or len(params) != MODELS[model][1]:
-            raise DataError(f"{path}:{number}: camera model {model} with {len(params)} parameters is not known")
+        if model not in MODELS:
+            raise DataError(f"{path}:{number}: camera model {model} is not known; {_UNDISTORT}")
+        if len(params) != MODELS[model][1]:
+            raise DataError(f"{path}:{number}: expected {MODELS[model][1]} parameters of {model}, found {len(params)}")
     return cameras
 
 
 def _images_text(path: Path) -> list[_Image]:
+    """Two lines an image; the second, its 2D points, may be empty but not absent."""
     images = []
     lines = _lines(path)
-    while lines and not lines[-1][1]:
-        lines.pop()
-    for number, words in lines[::2]:
+    while lines and not lines[0][1].strip():
+        del lines[0]
+    while lines and not lines[-1][1].strip():
+        del lines[-1]
+    for number, line in lines[::2]:
+        words = line.split(None, 9)
         try:
             values = tuple(float(w) for w in words[1:8])
-            if len(values) != 7:
-                raise ValueError(f"{len(values)} pose values")
-            images.append(_Image(" ".join(words[9:]), int(words[8]), values[:4], values[4:]))
+            images.append(_Image(words[9].strip(), int(words[8]), values[:4], values[4:]))
         except (IndexError, ValueError) as error:
             raise DataError(f"{path}:{number}: expected ID QW QX QY QZ TX TY TZ CAMERA NAME ({error})") from error
+    for number, line in lines[1::2]:
+        if len(line.split()) % 3:
+            raise DataError(
+                f"{path}:{number}: expected the image's 2D points, X Y ID each; leave an empty line if there are none"
+            )
     return images
 
 
 def _points_text(path: Path) -> Points:
     rows = []
-    for number, words in _lines(path):
+    for number, line in _lines(path):
+        words = line.split(None, 7)
         if not words:
             continue
         try:
             rows.append([float(w) for w in words[1:7]])
             if len(rows[-1]) != 6:
-                raise ValueError("too few values")
+                raise ValueError(f"{len(words)} values")
         except ValueError as error:
             raise DataError(f"{path}:{number}: expected ID X Y Z R G B ERROR TRACK ({error})") from error
-    return _points(np.array(rows, np.float64).reshape(-1, 6))
+    return _points(rows)
 
 
-def _points(rows: np.ndarray) -> Points:
-    rows = rows[np.isfinite(rows).all(1)]
-    return Points(
-        torch.from_numpy(rows[:, :3].astype(np.float32)), torch.from_numpy(rows[:, 3:].astype(np.float32)) / 255
-    )
+def _points(rows: list) -> Points:
+    table = np.array(rows, np.float64).reshape(-1, 6)
+    return cloud(table[:, :3], table[:, 3:])
 
 
 # Binary
@@ -214,7 +228,7 @@ class _Reader:
     def text(self) -> str:
         end = self.data.find(b"\0", self.at, self.at + 4096)
         if end < 0:
-            raise DataError(f"{self.path}: truncated at byte {self.at}: a name does not end")
+            raise DataError(f"{self.path}: truncated: a name at byte {self.at} does not end; export the model again")
         text = self.data[self.at : end].decode("utf-8", "replace")
         self.at = end + 1
         return text
@@ -233,7 +247,7 @@ def _cameras_binary(path: Path) -> dict[int, _Camera]:
     for _ in range(reader.count(24)):
         camera_id, model, width, height = reader.take("IiQQ")
         if model not in _NAMES:
-            raise DataError(f"{path}: camera {camera_id} has model number {model}, which is not known")
+            raise DataError(f"{path}: camera {camera_id} has model number {model}, which is not known; {_UNDISTORT}")
         name = _NAMES[model]
         cameras[camera_id] = _Camera(name, width, height, reader.take(f"{MODELS[name][1]}d"))
     return cameras
@@ -257,4 +271,4 @@ def _points_binary(path: Path) -> Points:
         values = reader.take("Q3d3Bd")
         rows.append(values[1:7])
         reader.skip(8 * reader.count(8))
-    return _points(np.array(rows, np.float64).reshape(-1, 6))
+    return _points(rows)

@@ -1,6 +1,6 @@
 """LLFF's poses_bounds.npy (Mildenhall et al., SIGGRAPH 2019): per picture a 3x5 matrix and two depths.
 
-Columns of the matrix: the camera's down, right and backward axes and its centre in the world, then height, width, focal.
+Columns of the matrix: the camera's down, right and backward axes and its centre in the world; height, width, focal.
 """
 
 from __future__ import annotations
@@ -24,15 +24,20 @@ def load(path: Path, options: Options) -> Scene:
     """Pictures in images/ (or a reduced images_N/), in the order of their names."""
     file = path / "poses_bounds.npy"
     try:
-        rows = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{file}: not a NumPy array ({error})") from error
-    if rows.ndim != 2 or rows.shape[1] != 17 or not np.issubdtype(rows.dtype, np.floating):
-        raise DataError(f"{file}: expected an array of N x 17 numbers, found {rows.shape} of {rows.dtype}")
+        # Mapped, so that a header that claims terabytes is compared with the file instead of allocated.
+        rows = np.load(file, allow_pickle=False, mmap_mode="r")
+    except Exception as error:  # a damaged header can raise anything
+        raise DataError(f"{file}: not a NumPy array ({error}); export it again") from error
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
+        found = f"{rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise DataError(f"{file}: expected an array of N x 17 numbers, found {found}; export it again")
     folders = [path / "images", *sorted(path.glob("images_*"))]
     pictures = next((p for p in map(pictures_in, folders) if p), [])
     if len(pictures) != len(rows):
-        raise DataError(f"{file}: {len(rows)} poses, but {len(pictures)} pictures in {path / 'images'}")
+        raise DataError(
+            f"{file}: {len(rows)} poses, but {len(pictures)} pictures in {path / 'images'}; "
+            "they belong together by order, so add or remove what does not match"
+        )
     views = []
     for picture, row in zip(pictures, rows, strict=True):
         matrix = row[:15].reshape(3, 5)
@@ -41,7 +46,7 @@ def load(path: Path, options: Options) -> Scene:
         pose = checked_pose(np.stack([right, down, -backward, center], 1).tolist(), where)
         height, width, focal = (float(v) for v in matrix[:, 4])
         if not np.isfinite([height, width, focal]).all():
-            raise DataError(f"{where}: size or focal length is not finite")
+            raise DataError(f"{where}: size or focal length is not finite; export it again")
         views.append(
             View(picture.name, picture, pinhole(pose, focal, focal, width / 2, height / 2, width, height, where))
         )

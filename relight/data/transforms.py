@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from relight.data.common import (
     OPENCV_FROM_OPENGL,
     Options,
     checked_pose,
+    cloud,
     finish,
     number,
     pinhole,
@@ -20,7 +22,7 @@ from relight.data.common import (
 )
 from relight.errors import DataError
 from relight.geometry.camera import Distortion
-from relight.images import image_size
+from relight.images import SUFFIXES, image_size
 from relight.scene import Points, Scene
 from relight.views import View
 
@@ -39,13 +41,10 @@ def load(path: Path, options: Options) -> Scene:
     if path.is_file() or (path / "transforms.json").is_file():
         file = path if path.is_file() else path / "transforms.json"
         data = read_json(file)
-        views, has_split = _views(file, data, None), False
-        for split in ("train", "test"):
-            named = data.get(f"{split}_filenames")
-            if isinstance(named, list):
-                has_split = True
-                views = [_with_split(v, split) if _listed(v, named, file.parent) else v for v in views]
+        views, has_split = _own_split(file, data, _views(file, data, None))
         return finish(views, options, file, points=_points(file, data), has_split=has_split)
+    if not (path / SPLITS["train"]).is_file():
+        raise DataError(f"{path}: no transforms.json or {SPLITS['train']}; name another folder or data.format")
     views = []
     for split, name in SPLITS.items():
         if (path / name).is_file():
@@ -53,32 +52,39 @@ def load(path: Path, options: Options) -> Scene:
     return finish(views, options, path, has_split=(path / SPLITS["test"]).is_file())
 
 
-def _with_split(view: View, split: str) -> View:
-    from dataclasses import replace
-
-    return replace(view, split=split)
-
-
-def _listed(view: View, names: list, base: Path) -> bool:
-    return view.image_path in {base / str(n) for n in names}
+def _own_split(file: Path, data: dict, views: list[View]) -> tuple[list[View], bool]:
+    """nerfstudio's `train_filenames` and its like.  Views in no list are dropped, or train if there is no such list."""
+    lists = {
+        s: data[f"{s}_filenames"] for s in ("train", "val", "test") if isinstance(data.get(f"{s}_filenames"), list)
+    }
+    if not lists:
+        return views, False
+    split_of = {file.parent / str(name): split for split, names in lists.items() for name in names}
+    rest = "unused" if "train" in lists else "train"
+    views = [replace(v, split=split_of.get(v.image_path, rest)) for v in views]
+    return [v for v in views if v.split != "unused"], True
 
 
 def _views(file: Path, data: dict, split: str | None) -> list[View]:
     frames = data.get("frames")
     if not isinstance(frames, list) or not frames:
-        raise DataError(f"{file}: 'frames' should be a list of at least one view")
-    return [_view(file, i, {**data, **f}, split) for i, f in enumerate(frames) if isinstance(f, dict)]
+        raise DataError(f"{file}: 'frames' should be a list of at least one view; export the capture again")
+    shared = {k: v for k, v in data.items() if k != "frames"}
+    return [_view(file, i, shared, f, split) for i, f in enumerate(frames)]
 
 
-def _view(file: Path, index: int, f: dict, split: str | None) -> View:
+def _view(file: Path, index: int, shared: dict, frame: object, split: str | None) -> View:
     where = f"{file}: frame {index}"
-    if not isinstance(f.get("file_path"), str):
-        raise DataError(f"{where}: 'file_path' is missing")
+    if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):
+        raise DataError(f"{where}: 'file_path' is missing; name the picture there")
+    f = {**shared, **frame}
     image = _picture(file.parent / f["file_path"])
-    pose = checked_pose(f.get("transform_matrix"), where) @ OPENCV_FROM_OPENGL
+    if "transform_matrix" not in f:
+        raise DataError(f"{where}: 'transform_matrix' is missing; solve the cameras, or leave the frame out")
+    pose = checked_pose(f["transform_matrix"], where) @ OPENCV_FROM_OPENGL
     if "w" in f and "h" in f:
         width, height = number(f, "w", where), number(f, "h", where)
-    elif image.is_file():
+    elif os.path.isfile(image):
         width, height = image_size(image)
     else:
         width = height = 2.0  # dropped later with the missing picture
@@ -86,10 +92,10 @@ def _view(file: Path, index: int, f: dict, split: str | None) -> View:
         fx = number(f, "fl_x", where)
         fy = number(f, "fl_y", where, fx)
     elif "camera_angle_x" in f:
-        fx = 0.5 * width / math.tan(0.5 * number(f, "camera_angle_x", where))
-        fy = 0.5 * height / math.tan(0.5 * number(f, "camera_angle_y", where)) if "camera_angle_y" in f else fx
+        fx = 0.5 * width / _half_tangent(f, "camera_angle_x", where)
+        fy = 0.5 * height / _half_tangent(f, "camera_angle_y", where) if "camera_angle_y" in f else fx
     else:
-        raise DataError(f"{where}: no focal length; expected 'fl_x' or 'camera_angle_x'")
+        raise DataError(f"{where}: no focal length; add 'fl_x' in pixels or 'camera_angle_x' in radians")
     cx, cy = number(f, "cx", where, width / 2), number(f, "cy", where, height / 2)
     mask = f.get("mask_path")
     name = Path(f["file_path"]).as_posix().removeprefix("./")
@@ -104,6 +110,13 @@ def _view(file: Path, index: int, f: dict, split: str | None) -> View:
     )
 
 
+def _half_tangent(f: dict, key: str, where: str) -> float:
+    angle = number(f, key, where)
+    if not 0 < angle < math.pi:
+        raise DataError(f"{where}: '{key}' is {angle:g}; expected radians between 0 and pi; correct it in the file")
+    return math.tan(angle / 2)
+
+
 def _distortion(f: dict, where: str) -> Distortion | None:
     def k(name: str) -> float:
         return number(f, name, where, 0.0)
@@ -114,18 +127,16 @@ def _distortion(f: dict, where: str) -> Distortion | None:
     if model == "PINHOLE" or model == "SIMPLE_PINHOLE":
         return None
     if model not in ("OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE"):
-        raise DataError(f"{where}: camera_model {model!r} is not known; expected PINHOLE, OPENCV or OPENCV_FISHEYE")
+        raise DataError(f"{where}: camera_model {model!r} is not read; expected PINHOLE, OPENCV or OPENCV_FISHEYE")
     return radial_tangential(k("k1"), k("k2"), k("p1"), k("p2"), k("k3"), k("k4"), k("k5"), k("k6"))
 
 
 def _picture(path: Path) -> Path:
     """Blender's sets leave the suffix out."""
-    if path.is_file() or path.suffix:
+    if path.suffix.lower() in SUFFIXES:
         return path
-    for suffix in (".png", ".jpg", ".exr"):
-        if path.with_suffix(suffix).is_file():
-            return path.with_suffix(suffix)
-    return path.with_suffix(".png")
+    named = [path.with_name(path.name + suffix) for suffix in (".png", ".jpg", ".exr")]
+    return next((p for p in named if os.path.isfile(p)), named[0])
 
 
 def _points(file: Path, data: dict) -> Points | None:
@@ -134,11 +145,14 @@ def _points(file: Path, data: dict) -> Points | None:
         return None
     from relight.export.ply_container import read_element, read_header
 
-    header = read_header(file.parent / name)
-    columns = read_element(file.parent / name, header, "vertex")
-    xyz = torch.from_numpy(np.stack([columns[k] for k in "xyz"], -1).astype(np.float32))
+    ply = file.parent / name
+    columns = read_element(ply, read_header(ply), "vertex")
+    if not {"x", "y", "z"} <= set(columns):
+        raise DataError(f"{ply}: its vertices have no x, y, z; remove 'ply_file_path' from {file} or export it again")
+    xyz = np.stack([columns[k] for k in "xyz"], -1)
+    rgb = np.full(xyz.shape, 127.5)
     if {"red", "green", "blue"} <= set(columns):
-        rgb = torch.from_numpy(np.stack([columns[k] for k in ("red", "green", "blue")], -1).astype(np.float32)) / 255
-    else:
-        rgb = torch.full_like(xyz, 0.5)
-    return Points(xyz, rgb)
+        rgb = np.stack([columns[k] for k in ("red", "green", "blue")], -1)
+        if np.issubdtype(rgb.dtype, np.floating):
+            rgb = rgb * 255
+    return cloud(xyz, rgb)
