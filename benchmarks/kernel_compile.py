@@ -1,6 +1,6 @@
 """Seconds to the first picture and gradient: with an empty kernel cache, and with a filled one.
 
-    python -m benchmarks.kernel_compile
+python -m benchmarks.kernel_compile
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Peak memory of forward + backward of 1 M Gaussians at 800x800.
 
-    python -m benchmarks.splat_memory
+python -m benchmarks.splat_memory
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How the cost of forward + backward grows with Gaussians, pixels and channels: a table and a plot.
 
-    python -m benchmarks.splat_scaling
+python -m benchmarks.splat_scaling
 """
 
 from __future__ import annotations

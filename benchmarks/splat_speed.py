@@ -36,8 +36,8 @@ BACKWARD_OPERATIONS = 5 + 15 + 2 + 3 + (7 + 1 + 8) + 9 + 19
 def _multiply_add(workers, rounds, out):
     """12 independent chains hide the latency of the multiply-add units."""
     for worker in prange(workers):
-        a = splat(np.float32(0.999999))
-        b = splat(np.float32(1e-7))
+        a = splat(np.float32(0.999999))  # pyright: ignore[reportCallIssue]
+        b = splat(np.float32(1e-7))  # pyright: ignore[reportCallIssue]
         c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = c8 = c9 = c10 = c11 = a
         for _ in range(rounds):
             c0, c1, c2, c3 = fma(c0, a, b), fma(c1, a, b), fma(c2, a, b), fma(c3, a, b)
@@ -77,7 +77,7 @@ class Watch:
 
 
 def covered_rows(arguments: tuple) -> int:
-    """Pixel rows of tiles that hits cover, from the arguments of `composite.forward`: what compositing works through."""
+    """Pixel rows of tiles that hits cover, from the arguments of `composite.forward`: the work of compositing."""
     records, _, _, _, hits, tile_start, tiles_x = arguments[:7]
     records = records.reshape(-1, composite.RECORD)
     tile = np.repeat(np.arange(tile_start.size - 1), np.diff(tile_start))

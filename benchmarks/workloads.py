@@ -39,7 +39,7 @@ def step(
     generator = torch.Generator().manual_seed(seed)
     leaves = {name: t.clone().requires_grad_() for name, t in gaussians.tensors().items()}
     features = torch.rand(len(gaussians), channels, generator=generator).requires_grad_()
-    weights = torch.rand(channels, camera.height, camera.width, generator=generator).permute(1, 2, 0)  # planar, as images
+    weights = torch.rand(channels, camera.height, camera.width, generator=generator).permute(1, 2, 0)  # planar
     moved = Gaussians.from_tensors(leaves, surfels=gaussians.surfels)
 
     def run() -> Tensor:

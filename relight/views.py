@@ -37,6 +37,12 @@ class Photo:
         """(H, W, 3) linear Rec.709."""
         return srgb_to_linear(self.rgb)
 
+    def to(self, device: torch.device) -> Photo:
+        """On another device; itself if it is there."""
+        if self.rgb.device == device:
+            return self
+        return Photo(*(None if t is None else t.to(device) for t in (self.rgb, self.alpha, self.mask)))  # type: ignore[arg-type]
+
     @property
     def nbytes(self) -> int:
         return sum(t.nbytes for t in (self.rgb, self.alpha, self.mask) if t is not None)

@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for name in VERBS:
         module = import_module(f"relight.cli.{_MODULES.get(name, name)}")
-        summary, _, examples = module.__doc__.partition("\n\n")
+        summary, _, examples = (module.__doc__ or "").partition("\n\n")
         verb = verbs.add_parser(
             name,
             help=summary,

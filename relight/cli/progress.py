@@ -27,7 +27,7 @@ class Terminal:
         )  # fmt: skip
         self.names: tuple[str, ...] = ()
         self.task: TaskID | None = None
-        self.printed = 0.0
+        self.printed, self.printed_step = 0.0, 0
 
     def __enter__(self) -> Terminal:
         self.bars.start()
@@ -47,7 +47,7 @@ class Terminal:
                 self.say(f"{folder.name}: already done")
             case StageStarted(index, step):
                 self.task = self.bars.add_task(self.names[index], total=None, note="")
-                self.began, self.first, self.printed = time.monotonic(), step, time.monotonic()
+                self.printed, self.printed_step = time.monotonic(), step
                 if step:
                     self.say(f"{self.names[index]}: continuing at step {step}")
             case Progress():
@@ -64,12 +64,14 @@ class Terminal:
     def _progress(self, event: Progress) -> None:
         note = "  ".join(form.format(event.metrics[k]) for k, form in SHOWN.items() if k in event.metrics)
         if self.task is not None and not self.bars.disable:
-            extra = {"note": note} if note else {}
-            self.bars.update(self.task, completed=event.step, total=event.total, **extra)
-        elif note and time.monotonic() - self.printed > LINE_SECONDS:
-            self.printed = time.monotonic()
-            rate = (event.step - self.first) / (self.printed - self.began)
+            self.bars.update(self.task, completed=event.step, total=event.total)
+            if note:
+                self.bars.update(self.task, note=note)
+        elif note and (now := time.monotonic()) - self.printed > LINE_SECONDS:
+            # By the steps since the last line: the first ones wait for kernels to compile.
+            rate = (event.step - self.printed_step) / (now - self.printed)
             left = _duration((event.total - event.step) / rate) if rate > 0 else "?"
+            self.printed, self.printed_step = now, event.step
             self.say(f"{self.names[event.index]} {event.step}/{event.total}  {note}  {left} left")
 
 

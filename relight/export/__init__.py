@@ -6,8 +6,10 @@ through the entry point group `relight.exports` (name = the format, which is als
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from relight.errors import RelightError
 
@@ -39,7 +41,7 @@ def export(run: str | Path, output: str | Path, format: str | None = None) -> No
         module, _, attribute = FORMATS[name][0].partition(":")
         writer = getattr(import_module(module), attribute)
     elif name in plugins.offered("exports"):
-        writer = plugins.load("exports", name)
+        writer = cast("Callable[[Path, Path], None]", plugins.load("exports", name))
     else:
         hint = plugins.did_you_mean(name, formats())
         raise RelightError(f"{output}: {name or 'no suffix'!r} is not a format that can be exported{hint}")

@@ -20,7 +20,8 @@ STYLE = """
 :root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
 body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-weight: 600; } h2 { margin-top: 2.5rem; font-weight: 500; }
-.numbers { display: flex; flex-wrap: wrap; gap: 2rem; } .numbers b { display: block; font-size: 1.9rem; font-weight: 600; }
+.numbers { display: flex; flex-wrap: wrap; gap: 2rem; }
+.numbers b { display: block; font-size: 1.9rem; font-weight: 600; }
 .row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin-bottom: 4px; }
 .row img, .curves img { width: 100%; border-radius: 4px; } figcaption, td, th { font-size: .85rem; }
 td, th { text-align: left; padding: .15rem 1rem .15rem 0; } pre { overflow-x: auto; font-size: .8rem; }
@@ -37,8 +38,8 @@ def write_report(run: Path, path: Path) -> Path:
 
     Pictures: photograph, render and absolute error x 4 of held-out views (training views if none are held out).
     """
-    from relight.fit.evaluate import evaluate, means, target
     from relight.export.runs import last_stage
+    from relight.fit.evaluate import evaluate, means, target
     from relight.render.splats import create_rasterizer
     from relight.scene_io import load_scene
 
@@ -84,7 +85,7 @@ def _inline(data: bytes, kind: str) -> str:
 def _page(name: str, split: str, numbers: dict[str, str], rows, scores, curves: str, history) -> str:
     shown = "".join(f"<div><b>{v}</b>{html.escape(k)}</div>" for k, v in numbers.items())
     grid = "".join(
-        f"<figure style='margin:0 0 1rem'><div class=row>"
+        "<figure style='margin:0 0 1rem'><div class=row>"
         + "".join(f"<img alt='' src='{_inline(encoded_bytes(i, 'jpeg'), 'jpeg')}'>" for i in images)
         + f"</div><figcaption>{html.escape(view)}</figcaption></figure>"
         for view, images in rows

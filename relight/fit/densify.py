@@ -53,9 +53,9 @@ class AdaptiveDensity:
         if statistics.absolute_gradients is None:
             return
         if len(self.sum) != len(parameters):
-            self.sum = torch.zeros(len(parameters))
-            self.count = torch.zeros(len(parameters))
-        scaled = statistics.absolute_gradients * torch.tensor([0.5 * width, 0.5 * height])
+            self.sum = torch.zeros_like(statistics.absolute_gradients[:, 0])
+            self.count = torch.zeros_like(self.sum)
+        scaled = statistics.absolute_gradients * self.sum.new_tensor([0.5 * width, 0.5 * height])
         drawn = statistics.radii > 0
         self.sum += torch.where(drawn, scaled.norm(dim=1), torch.zeros(()))
         self.count += drawn
@@ -85,10 +85,10 @@ class AdaptiveDensity:
         split = wanted & (largest > self.small * self.radius)
         first, second = keep.nonzero().squeeze(1), wanted.nonzero().squeeze(1)
         rows = torch.cat([first, second])
-        fresh = torch.cat([wanted[first], torch.ones(len(second), dtype=torch.bool)])
+        fresh = torch.cat([wanted[first], torch.ones_like(second, dtype=torch.bool)])
         shrink = split[rows]
         halved = wanted[rows]
-        noise = torch.randn(len(rows), 3, generator=generator) * scales[rows]
+        noise = torch.randn(len(rows), 3, generator=generator).to(scales) * scales[rows]
         offset = (rotation_from_quaternion(parameters["quats_wxyz"].detach()[rows]) @ noise[..., None]).squeeze(-1)
         means = parameters["means"].detach()[rows] + torch.where(shrink[:, None], offset, torch.zeros(()))
         log_scales = parameters["log_scales"].detach()[rows] - shrink[:, None] * math.log(1.6)
@@ -131,16 +131,18 @@ class MarkovChainDensity:
     ) -> None:
         n, moved = len(dead), dead.nonzero().squeeze(1)
         weights = torch.where(dead, torch.zeros(()), opacity)
-        chosen = torch.multinomial(weights, len(moved) + grow, replacement=True, generator=generator)
+        chosen = torch.multinomial(weights.cpu(), len(moved) + grow, replacement=True, generator=generator).to(moved)
         copies = torch.bincount(chosen, minlength=n) + 1
-        rows = torch.cat([torch.arange(n), torch.empty(grow, dtype=torch.long)])
+        rows = torch.cat([torch.arange(n), torch.empty(grow, dtype=torch.long)]).to(moved)
         rows[moved] = chosen[: len(moved)]
         rows[n:] = chosen[len(moved) :]
         share, shrink = relocation(opacity, copies.clamp_max(51))
         share = share.clamp(self.prune_opacity, 1 - 1e-6)
         touched = copies[rows] > 1
         logits = torch.where(touched, _logit(share[rows]), parameters["logit_opacity"].detach()[rows])
-        log_scales = parameters["log_scales"].detach()[rows] + torch.where(touched, shrink[rows].log(), torch.zeros(()))[:, None]
+        log_scales = (
+            parameters["log_scales"].detach()[rows] + torch.where(touched, shrink[rows].log(), torch.zeros(()))[:, None]
+        )
         parameters.replace_rows(rows, touched, {"logit_opacity": logits, "log_scales": log_scales})
 
     def _diffuse(self, parameters: Parameters, generator: torch.Generator) -> None:
@@ -149,8 +151,8 @@ class MarkovChainDensity:
             gate = torch.sigmoid(100 * ((1 - opacity) - 0.995))
             rate = next(g["lr"] for g in parameters.adam.param_groups if g["name"] == "means")
             scaled = rotation_from_quaternion(parameters["quats_wxyz"]) * parameters["log_scales"].exp()[:, None, :]
-            step = torch.randn(len(gate), 3, generator=generator) * (gate * rate * self.noise)[:, None]
-            parameters["means"] += (scaled @ (scaled.mT @ step[..., None])).squeeze(-1)
+            step = torch.randn(len(gate), 3, generator=generator).to(gate) * (gate * rate * self.noise)[:, None]
+            parameters["means"].add_((scaled @ (scaled.mT @ step[..., None])).squeeze(-1))
 
     def state(self) -> dict[str, Tensor]:
         return {}

@@ -73,10 +73,11 @@ class Parameters:
         """Inverse of `state`."""
         for group in self.adam.param_groups:
             name = group["name"]
-            self.adam.state.pop(self.tensors[name], None)
-            tensor = saved[f"parameter.{name}"].clone().requires_grad_()
+            old = self.tensors[name]
+            self.adam.state.pop(old, None)
+            tensor = saved[f"parameter.{name}"].to(old.device, copy=True).requires_grad_()
             self.tensors[name] = tensor
             group["params"] = [tensor]
             keys = [k for k in saved if k.startswith("adam.") and k.endswith(f".{name}")]
             if keys:
-                self.adam.state[tensor] = {k.split(".")[1]: saved[k].clone() for k in keys}
+                self.adam.state[tensor] = {k.split(".")[1]: saved[k].to(old.device, copy=True) for k in keys}

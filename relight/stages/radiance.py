@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
@@ -63,7 +63,7 @@ class Radiance(Stage):
     refine_every: int = 100
     """Steps between refinements."""
     reset_every: int = 0
-    """`default` density: steps between opacity resets; 0 for never (3DGS: 3000, which short fits do not recover from)."""
+    """`default` density: steps between opacity resets; 0 for never (3DGS: 3000, too few for short fits)."""
     mcmc_growth: float = 0.05
     """`mcmc` density: share of new Gaussians a refinement."""
     mcmc_noise: float = 5e5
@@ -116,13 +116,15 @@ class _Fit:
         self.radius = scene.frame.radius
         self.rasterizer = create_rasterizer(job.backend, job.device)
         self.raster = RasterOptions.for_extent(self.radius)
+        # Random numbers are drawn on the CPU, so that a seed means the same everywhere.
         self.generator = torch.Generator().manual_seed(job.seed)
+        self.device = job.device
         self.parameters = Parameters(self._initial(points), self._rates())
         self.density = self._density()
         self.order = torch.empty(0, dtype=torch.long)
         self.filter: Tensor | None = None
         # One row a photograph: motion (6), exposure gain logarithms (3), offsets (3).
-        self.per_view = torch.zeros(len(views), 12, requires_grad=True)
+        self.per_view = torch.zeros(len(views), 12, device=self.device, requires_grad=True)
         self.view_adam = torch.optim.Adam([self.per_view], lr=1.0)
         self.step = 0
         self.quality = 0.0
@@ -130,17 +132,17 @@ class _Fit:
             self._restore(job.restored)
 
     def _initial(self, points: Points) -> dict[str, Tensor]:
-        from scipy.spatial import cKDTree
+        from scipy.spatial import KDTree
 
         o = self.options
         count = min(o.initial_gaussians, o.max_gaussians, len(points.positions))
         chosen = torch.randperm(len(points.positions), generator=self.generator)[:count]
         positions = points.positions[chosen].float()
-        near, _ = cKDTree(positions.numpy()).query(positions.numpy(), k=min(4, count))
+        near, _ = KDTree(positions.numpy()).query(positions.numpy(), k=min(4, count))
         distance = torch.from_numpy(near.reshape(count, -1)[:, 1:].astype("float32"))
         spacing = distance.square().mean(1).sqrt() if distance.shape[1] else torch.full((count,), 0.01 * self.radius)
         spacing = spacing.clamp(1e-5 * self.radius, 0.1 * self.radius)
-        return {
+        start = {
             "means": positions,
             "quats_wxyz": torch.nn.functional.normalize(torch.randn(count, 4, generator=self.generator), dim=1),
             "log_scales": spacing.log()[:, None].repeat(1, 3),
@@ -148,6 +150,7 @@ class _Fit:
             "sh_constant": sh.from_constant(points.colors[chosen].float())[:, None],
             "sh_rest": torch.zeros(count, sh.count(o.sh_degree) - 1, 3),
         }
+        return {name: value.to(self.device) for name, value in start.items()}
 
     def _rates(self) -> dict[str, float]:
         o = self.options
@@ -194,7 +197,7 @@ class _Fit:
             self.order = torch.randperm(len(self.views), generator=self.generator)
         index, self.order = int(self.order[0]), self.order[1:]
         scale = 1.0 if share >= o.coarse_until else (0.25 if share < 0.35 * o.coarse_until else 0.5)
-        photo, camera = self.views.photo(index, scale), self._camera(index, scale)
+        photo, camera = self.views.photo(index, scale).to(self.device), self._camera(index, scale)
         if o.filter_3d and (self.step % 100 == 0 or self.filter is None or len(self.filter) != len(self.parameters)):
             self.filter = self._resolvable()
         target, background = self._target(photo)
@@ -222,10 +225,10 @@ class _Fit:
         return float(loss.detach()), float(error.mean() if photo.mask is None else error[:, photo.mask].mean())
 
     def _camera(self, index: int, scale: float) -> Camera:
-        camera = self.views.camera(index, scale)
+        camera = self.views.camera(index, scale).to(self.device)
         if not self.options.refine_cameras:
             return camera
-        twist = self.per_view[index, :6] * torch.tensor([self.radius] * 3 + [1.0] * 3)
+        twist = self.per_view[index, :6] * self.per_view.new_tensor([self.radius] * 3 + [1.0] * 3)
         return Camera(
             camera.world_from_camera @ rigid_from_twist(twist),
             camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height,
@@ -235,7 +238,7 @@ class _Fit:
         """Adam on cameras and exposure; a photograph's row moves only when it was seen."""
         if self.per_view.grad is None:
             return
-        rates = torch.tensor([self.options.rate_cameras] * 6 + [self.options.rate_exposure] * 6)
+        rates = self.per_view.new_tensor([self.options.rate_cameras] * 6 + [self.options.rate_exposure] * 6)
         before = self.per_view.detach().clone()
         seen = self.per_view.grad.abs().sum(1, keepdim=True) > 0
         self.view_adam.step()
@@ -251,6 +254,7 @@ class _Fit:
             background = torch.rand(3, generator=self.generator)
         else:
             background = torch.full((3,), 1.0 if self.options.background == "white" else 0.0)
+        background = background.to(self.device)
         return photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None]), background
 
     def _degree(self) -> int:
@@ -274,19 +278,17 @@ class _Fit:
     def _resolvable(self) -> Tensor:
         """(N,) Mip-Splatting's filter: sqrt(0.2) x the finest sampling interval among cameras that see the Gaussian."""
         positions = self.parameters["means"].detach()
-        finest = torch.full((len(positions),), torch.inf)
+        finest = torch.full_like(positions[:, 0], torch.inf)
         for i in range(len(self.views)):
-            camera = self.views.camera(i)
+            camera = self.views.camera(i).to(self.device)
             pixels, depth = camera.project(positions)
-            size = torch.tensor([camera.width, camera.height])
+            size = pixels.new_tensor([camera.width, camera.height])
             seen = ((pixels > -0.15 * size) & (pixels < 1.15 * size)).all(1) & (depth > self.raster.near)
             finest = torch.where(seen, torch.minimum(finest, depth / max(camera.fx, camera.fy)), finest)
         known = finest[finest < torch.inf]
         return math.sqrt(0.2) * finest.clamp_max(float(known.max()) if len(known) else 0.0)
 
     def _scene(self) -> Scene:
-        from dataclasses import replace
-
         gaussians = self._gaussians(self.options.sh_degree).detach()
         if self.options.filter_3d and self.filter is not None and len(self.filter) != len(self.parameters):
             gaussians = replace(gaussians, filter_3d=self._resolvable())
@@ -308,9 +310,9 @@ class _Fit:
         self.density.restore(saved.tensors)
         self.order = saved.tensors["order"].clone()
         self.generator.set_state(saved.tensors["generator"])
-        self.filter = saved.tensors.get("filter")
+        self.filter = saved.tensors["filter"].to(self.device) if "filter" in saved.tensors else None
         with torch.no_grad():
             self.per_view.copy_(saved.tensors["per_view"])
-        moments = {k.split(".")[1]: v.clone() for k, v in saved.tensors.items() if k.startswith("view_adam.")}
+        moments = {k.split(".")[1]: v.to(self.device) for k, v in saved.tensors.items() if k.startswith("view_adam.")}
         if moments:
             self.view_adam.state[self.per_view] = moments
