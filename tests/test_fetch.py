@@ -37,7 +37,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     tag, cut = '"one"', 0
     ranges: list[str]
 
-    def do_GET(self):  # noqa: N802 - the name the base class calls
+    def do_GET(self):
         body = Path(self.translate_path(self.path)).read_bytes()
         asked = self.headers.get("Range")
         start = 0

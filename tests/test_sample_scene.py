@@ -232,8 +232,11 @@ def test_highlights_lie_where_the_environment_lookup_says(folder, cameras, conte
     assert np.median(angles) < 5, angles
 
 
-@pytest.mark.parametrize("name, volume", [("copper sphere", 4 / 3 * np.pi * 0.18**3), ("gold torus", 2 * np.pi**2 * 0.17 * 0.075**2), ("jade bunny", None), ("blue knot", None), ("checker cube", None), ("plinth", None)])  # fmt: skip
-def test_meshes_are_closed_and_face_outwards(name, volume, contents):
+VOLUMES = {"copper sphere": 4 / 3 * np.pi * 0.18**3, "gold torus": 2 * np.pi**2 * 0.17 * 0.075**2}
+
+
+@pytest.mark.parametrize("name", [*VOLUMES, "jade bunny", "blue knot", "checker cube", "plinth"])
+def test_meshes_are_closed_and_face_outwards(name, contents):
     shape = next(t.shape for t in contents.things() if t.name == name)
     # Seams of the texture have doubled vertices: weld them.
     _, welded = np.unique(np.round(shape.positions, 6), axis=0, return_inverse=True)
@@ -247,8 +250,8 @@ def test_meshes_are_closed_and_face_outwards(name, volume, contents):
     a, b, c = (shape.positions[shape.faces[:, k]] for k in range(3))
     signed = np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6
     assert signed > 0
-    if volume is not None:
-        assert signed == pytest.approx(volume, rel=0.01)
+    if name in VOLUMES:
+        assert signed == pytest.approx(VOLUMES[name], rel=0.01)
     geometric = np.cross(b - a, c - a)
     geometric /= np.linalg.norm(geometric, axis=1, keepdims=True)
     assert ((geometric * shape.normals[shape.faces[:, 0]]).sum(1) > 0.3).mean() > 0.999

@@ -23,18 +23,16 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     Shepperd's method (Journal of Guidance and Control 1(3), 1978): of four equivalent formulas, the one with
     the largest denominator is used, so that no rotation loses precision.
     """
-    m = rotation
-    trace = m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2]
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(-1) for row in rotation.unbind(-2))
+    trace = xx + yy + zz
     # Row k: 4 * q_k * (w, x, y, z), where k is the component assumed to be largest.
-    candidates = torch.stack(
-        [
-            torch.stack([1 + trace, m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]], -1),
-            torch.stack([m[..., 2, 1] - m[..., 1, 2], 1 + 2 * m[..., 0, 0] - trace, m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0]], -1),
-            torch.stack([m[..., 0, 2] - m[..., 2, 0], m[..., 0, 1] + m[..., 1, 0], 1 + 2 * m[..., 1, 1] - trace, m[..., 1, 2] + m[..., 2, 1]], -1),
-            torch.stack([m[..., 1, 0] - m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1], 1 + 2 * m[..., 2, 2] - trace], -1),
-        ],
-        -2,
-    )  # fmt: skip
+    rows = (
+        (1 + trace, zy - yz, xz - zx, yx - xy),
+        (zy - yz, 1 + 2 * xx - trace, xy + yx, xz + zx),
+        (xz - zx, xy + yx, 1 + 2 * yy - trace, yz + zy),
+        (yx - xy, xz + zx, yz + zy, 1 + 2 * zz - trace),
+    )
+    candidates = torch.stack([torch.stack(row, -1) for row in rows], -2)
     largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
     quats = torch.take_along_dim(candidates, largest[..., None, None], -2).squeeze(-2)
     quats = torch.nn.functional.normalize(quats, dim=-1)

@@ -22,8 +22,8 @@ _2 = np.float32(2.0)
 @njit(parallel=True, cache=True)
 def _forward(x, y, valid, rows, stride, workers, weights, total, d_mean, d_square, d_cross):
     """x, y: padded planes, flattened, `rows` picture rows of `stride` floats with RADIUS zero rows above and below and
-    RADIUS zeros before each row.  valid: one row, 1 in the picture and 0 right of it.  total: (workers, LANES) sums of SSIM.  d_*: like x, derivatives of SSIM by the local
-    mean, square and cross moments of x.
+    RADIUS zeros before each row.  valid: one row, 1 in the picture and 0 right of it.  total: (workers, LANES) sums of
+    SSIM.  d_*: like x, derivatives of SSIM by the local mean, square and cross moments of x.
     """
     blocks = stride // LANES - 1
     for worker in prange(workers):
