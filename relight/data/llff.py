@@ -25,12 +25,13 @@ def load(path: Path, options: Options) -> Scene:
     file = path / "poses_bounds.npy"
     try:
         # Mapped, so that a header that claims terabytes is compared with the file instead of allocated.
-        rows = np.load(file, allow_pickle=False, mmap_mode="r")
+        rows = np.lib.format.open_memmap(file, mode="r")
     except Exception as error:  # a damaged header can raise anything
         raise DataError(f"{file}: not a NumPy array ({error}); export it again") from error
-    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
-        found = f"{rows.shape} of {rows.dtype}" if isinstance(rows, np.ndarray) else type(rows).__name__
-        raise DataError(f"{file}: expected an array of N x 17 numbers, found {found}; export it again")
+    if rows.ndim != 2 or rows.shape[1] != 17 or rows.dtype.kind != "f":
+        raise DataError(
+            f"{file}: expected an array of N x 17 numbers, found {rows.shape} of {rows.dtype}; export it again"
+        )
     folders = [path / "images", *sorted(path.glob("images_*"))]
     pictures = next((p for p in map(pictures_in, folders) if p), [])
     if len(pictures) != len(rows):

@@ -146,13 +146,15 @@ def _points(file: Path, data: dict) -> Points | None:
     from relight.export.ply_container import read_element, read_header
 
     ply = file.parent / name
-    columns = read_element(ply, read_header(ply), "vertex")
+    header = read_header(ply)
+    columns = read_element(ply, header, "vertex")
     if not {"x", "y", "z"} <= set(columns):
         raise DataError(f"{ply}: its vertices have no x, y, z; remove 'ply_file_path' from {file} or export it again")
     xyz = np.stack([columns[k] for k in "xyz"], -1)
     rgb = np.full(xyz.shape, 127.5)
     if {"red", "green", "blue"} <= set(columns):
         rgb = np.stack([columns[k] for k in ("red", "green", "blue")], -1)
-        if np.issubdtype(rgb.dtype, np.floating):
+        # The declared type decides: columns of an ASCII file are all read as floats.
+        if str(dict(next(e for e in header.elements if e.name == "vertex").properties)["red"]).startswith("f"):
             rgb = rgb * 255
     return cloud(xyz, rgb)

@@ -166,7 +166,7 @@ def write_transforms(file: Path, poses: np.ndarray, head: dict, frames: list[dic
     for i, (pose, extra) in enumerate(zip(poses, frames, strict=True)):
         entry = {"file_path": f"images/{i:03d}.png", "transform_matrix": opengl(pose)} | extra
         image = file.parent / entry["file_path"]
-        write_picture(image if image.suffix else image.with_name(image.name + ".png"), **picture)
+        write_picture(image if image.suffix in (".png", ".jpg") else image.with_name(image.name + ".png"), **picture)
         entries.append(entry)
     file.write_text(json.dumps(head | {"frames": entries}))
     return file
