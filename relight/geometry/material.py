@@ -1,0 +1,109 @@
+"""What a mesh's faces are made of: glTF 2.0 metallic-roughness, factors times textures, all linear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from relight.errors import ShapeError
+
+Wrap = Literal["repeat", "clamp", "mirror"]
+AlphaMode = Literal["opaque", "mask", "blend"]
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A picture on a surface and how it is looked up.
+
+    image: (H, W, C) float; colour is linear (sRGB files are decoded on load).  May require grad.
+    wrap: along u and v, outside 0 to 1.
+    nearest: no interpolation between texels and no mips, as pixel art wants it.
+    uv_set: which of the mesh's texture coordinates, 0 or 1.
+    transform: ((a, b, c), (d, e, f)): (u, v) becomes (a u + b v + c, d u + e v + f) before the lookup
+        (KHR_texture_transform); None for the identity.
+
+    Texture coordinates are glTF's: (0, 0) is the corner of the first texel of the first row, v grows downwards.
+    """
+
+    image: Tensor
+    wrap: tuple[Wrap, Wrap] = ("repeat", "repeat")
+    nearest: bool = False
+    uv_set: int = 0
+    transform: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or 0 in self.image.shape:
+            raise ShapeError.expected("Texture.image", "(H, W, C), none of them 0", tuple(self.image.shape))
+
+    def coordinates(self, uv: Tensor) -> Tensor:
+        """(..., 2) coordinates of the mesh to those of the picture."""
+        if self.transform is None:
+            return uv
+        matrix = uv.new_tensor(self.transform)
+        return uv @ matrix[:, :2].mT + matrix[:, 2]
+
+    def derivatives(self, d_uv: Tensor) -> Tensor:
+        """(..., 2) derivatives of the mesh's coordinates to those of the picture's."""
+        return d_uv if self.transform is None else d_uv @ d_uv.new_tensor(self.transform)[:, :2].mT
+
+
+def _factor(*values: float):
+    return field(default_factory=lambda: torch.tensor(values[0] if len(values) == 1 else values))
+
+
+@dataclass(frozen=True)
+class Material:
+    """glTF 2.0 material.  Factors are float tensors and may require grad; each texture multiplies its factor.
+
+    base_color: (4,) linear RGB and alpha, 0 to 1; its texture has 3 or 4 channels.
+    metallic, roughness: () 0 to 1, roughness perceptual; their texture has roughness in channel 1, metallic in 2.
+    normal_texture: tangent space, 0 to 1 means -1 to 1; normal_scale multiplies its x and y.
+    occlusion_texture: channel 0; 1 + occlusion_strength (texture - 1) is the share of ambient light that arrives.
+    emissive: (3,) linear radiance, at least 0 (KHR_materials_emissive_strength is multiplied in).
+    alpha_mode: "opaque" ignores alpha, "mask" keeps what reaches alpha_cutoff, "blend" composites.
+    double_sided: back faces are drawn, with the normal turned.
+    unlit: base colour is emitted instead of reflected (KHR_materials_unlit).
+    ior: index of refraction of the dielectric (KHR_materials_ior).
+    specular: () 0 to 1, specular_color: (3,) linear, at least 0: scale the dielectric reflection
+        (KHR_materials_specular); textures: channel 3, channels 0 to 2.
+    clearcoat, clearcoat_roughness: () 0 to 1 (KHR_materials_clearcoat); textures: channel 0, channel 1.
+    sheen_color: (3,) linear, sheen_roughness: () 0 to 1 (KHR_materials_sheen); textures: channels 0 to 2, channel 3.
+    """
+
+    name: str = ""
+    base_color: Tensor = _factor(1.0, 1.0, 1.0, 1.0)
+    base_color_texture: Texture | None = None
+    metallic: Tensor = _factor(1.0)
+    roughness: Tensor = _factor(1.0)
+    metallic_roughness_texture: Texture | None = None
+    normal_texture: Texture | None = None
+    normal_scale: float = 1.0
+    occlusion_texture: Texture | None = None
+    occlusion_strength: float = 1.0
+    emissive: Tensor = _factor(0.0, 0.0, 0.0)
+    emissive_texture: Texture | None = None
+    alpha_mode: AlphaMode = "opaque"
+    alpha_cutoff: float = 0.5
+    double_sided: bool = False
+    unlit: bool = False
+    ior: float = 1.5
+    specular: Tensor = _factor(1.0)
+    specular_texture: Texture | None = None
+    specular_color: Tensor = _factor(1.0, 1.0, 1.0)
+    specular_color_texture: Texture | None = None
+    clearcoat: Tensor = _factor(0.0)
+    clearcoat_texture: Texture | None = None
+    clearcoat_roughness: Tensor = _factor(0.0)
+    clearcoat_roughness_texture: Texture | None = None
+    sheen_color: Tensor = _factor(0.0, 0.0, 0.0)
+    sheen_color_texture: Texture | None = None
+    sheen_roughness: Tensor = _factor(0.0)
+    sheen_roughness_texture: Texture | None = None
+
+    @property
+    def textures(self) -> dict[str, Texture]:
+        """The textures there are, by field name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Texture)}
