@@ -68,9 +68,9 @@ class Radiance(Stage):
     """`mcmc` density: share of new Gaussians a refinement."""
     mcmc_noise: float = 5e5
     """`mcmc` density: size of the random walk, in position learning rates."""
-    opacity_weight: float = 0.0
-    """Weight of the mean opacity in the loss (MCMC: 0.01)."""
-    scale_weight: float = 0.0
+    opacity_weight: float = 0.01
+    """Weight of the mean opacity in the loss (MCMC: 0.01): empties what few photographs see."""
+    scale_weight: float = 0.01
     """Weight of the mean scale, in scene radii, in the loss (MCMC: 0.01)."""
     antialiased: bool = False
     """Mip-Splatting's screen-space filter, which keeps weights when zooming out."""
@@ -198,8 +198,7 @@ class _Fit:
         index, self.order = int(self.order[0]), self.order[1:]
         scale = 1.0 if share >= o.coarse_until else (0.25 if share < 0.35 * o.coarse_until else 0.5)
         photo, camera = self.views.photo(index, scale).to(self.device), self._camera(index, scale)
-        if o.filter_3d and (self.step % 100 == 0 or self.filter is None or len(self.filter) != len(self.parameters)):
-            self.filter = self._resolvable()
+        self._keep_filter()
         target, background = self._target(photo)
         image = render(
             self.rasterizer, self._gaussians(self._degree()), camera, options=self.raster, background=background
@@ -275,6 +274,12 @@ class _Fit:
             antialiased=self.options.antialiased,
         )
 
+    def _keep_filter(self) -> None:
+        """Renew the 3D filter where density control or time has made it stale."""
+        stale = self.filter is None or len(self.filter) != len(self.parameters) or self.step % 100 == 0
+        if self.options.filter_3d and stale:
+            self.filter = self._resolvable()
+
     def _resolvable(self) -> Tensor:
         """(N,) Mip-Splatting's filter: sqrt(0.2) x the finest sampling interval among cameras that see the Gaussian."""
         positions = self.parameters["means"].detach()
@@ -289,10 +294,8 @@ class _Fit:
         return math.sqrt(0.2) * finest.clamp_max(float(known.max()) if len(known) else 0.0)
 
     def _scene(self) -> Scene:
-        gaussians = self._gaussians(self.options.sh_degree).detach()
-        if self.options.filter_3d and self.filter is not None and len(self.filter) != len(self.parameters):
-            gaussians = replace(gaussians, filter_3d=self._resolvable())
-        return replace(self.scene, gaussians=gaussians)
+        self._keep_filter()
+        return replace(self.scene, gaussians=self._gaussians(self.options.sh_degree).detach())
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {**self.parameters.state(), **self.density.state(), "order": self.order}
