@@ -10,7 +10,7 @@ from importlib import import_module
 
 from relight.errors import RelightError
 
-VERBS = ("new", "check", "fit", "eval", "render", "export", "doctor")
+VERBS = ("new", "options", "check", "fit", "eval", "render", "export", "doctor")
 _MODULES = {"eval": "evaluate"}
 
 EPILOG = """examples:
@@ -46,11 +46,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(argv: list[str] | None) -> argparse.Namespace:
+    """Like `parse_args`, but options may stand between a scene file and its overrides."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse of older Pythons takes an empty `key=value*` as soon as the scene file is read.
+    if rest and not (hasattr(arguments, "overrides") and all("=" in w and not w.startswith("-") for w in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides = [*arguments.overrides, *rest]
+    return arguments
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 our fault, 2 the user can fix it, 130 interrupted."""
     # Idle threads that spin take the cores from whoever else computes (a viewer, another fit): 4 times slower there.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = build_parser().parse_args(argv)
+    arguments = _parsed(argv)
     try:
         return arguments.run(arguments)
     except RelightError as error:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from relight import plugins
 from relight.config.merge import Problems, Raw, StageNode, apply, over, read_overrides, take_apart
-from relight.config.tree import Node, Position, read_file, to_text
+from relight.config.tree import Node, Position, inline_text, read_file, to_text
 from relight.config.validate import plain_options, validated
 from relight.errors import ConfigError
 
@@ -174,14 +174,14 @@ def _preset(node: Node, problems: Problems) -> Raw:
 
 def _validated(raw: Raw, root: Node, path: Path, problems: Problems) -> Config | None:
     top = validated(_Top, raw.top, "", problems)
-    if raw.stages is None or not raw.stages:
+    if raw.stages is None:
         problems.append(
             (root.at, f"stages: missing; list stages, or name a preset{plugins.did_you_mean('', presets())}")
         )
     stages = [_stage(node, problems) for node in raw.stages or []]
+    _check_backend(raw.top, problems)
     if top is None or not all(stages):
         return None
-    _check_backend(top.backend, raw.top, problems)
     data_node = cast("dict[str, Node]", raw.top.value)["data"]
     return Config(
         data=_data_at(top.data, cast("dict[str, Node]", data_node.value)["path"].base),
@@ -194,31 +194,34 @@ def _validated(raw: Raw, root: Node, path: Path, problems: Problems) -> Config |
     )
 
 
-def _stage(node: StageNode, problems: Problems) -> StageConfig | None:
+def stage_class(name: str) -> type[Stage]:
+    """The class of a stage by its name or "module:Class".  Raises PluginError."""
     from relight.stages.base import Stage
 
+    cls = plugins.load_target(name, f"use: {name}") if ":" in name else plugins.load("stages", name)
+    if not (isinstance(cls, type) and issubclass(cls, Stage)) or inspect.isabstract(cls):
+        raise plugins.PluginError(f"{name}: is not a stage; expected a class derived from Stage")
+    return cls
+
+
+def _stage(node: StageNode, problems: Problems) -> StageConfig | None:
     try:
-        if node.target is None:
-            cls = plugins.load("stages", node.name)
-        else:
-            cls = plugins.load_target(node.target, f"use: {node.target}")
+        cls = stage_class(node.target or node.name)
     except plugins.PluginError as error:
         problems.append((node.at, str(error)))
-        return None
-    if not (isinstance(cls, type) and issubclass(cls, Stage)) or inspect.isabstract(cls):
-        problems.append((node.at, f"{node.target or node.name}: is not a stage; expected a class derived from Stage"))
         return None
     stage = validated(cls, node.options, node.name, problems)
     return None if stage is None else StageConfig(node.name, stage, node.target)
 
 
-def _check_backend(name: str, top: Node, problems: Problems) -> None:
+def _check_backend(top: Node, problems: Problems) -> None:
     from relight.render.backends import BACKENDS
 
     known = ["auto", *(b.name for b in BACKENDS), *plugins.offered("backends")]
-    if name not in known:
-        at = cast("dict[str, Node]", top.value)["backend"].at
-        problems.append((at, f"backend: unknown splat backend {name!r}{plugins.did_you_mean(name, known)}"))
+    node = cast("dict[str, Node]", top.value).get("backend")
+    if node is not None and isinstance(node.value, str) and node.value not in known:
+        hint = plugins.did_you_mean(node.value, known)
+        problems.append((node.at, f"backend: unknown splat backend {node.value!r}{hint}"))
 
 
 def _data_at(data: DataConfig, base: Path) -> DataConfig:
@@ -243,5 +246,6 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 __all__ = [
-    "Config", "ConfigError", "DataConfig", "Position", "StageConfig", "load_config", "presets", "resolved_text",
+    "Config", "ConfigError", "DataConfig", "Position", "StageConfig", "inline_text", "load_config", "presets",
+    "resolved_text", "stage_class",
 ]  # fmt: skip

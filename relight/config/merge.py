@@ -72,6 +72,8 @@ def _stages(node: Node, problems: Problems) -> list[StageNode]:
     if not isinstance(node.value, list):
         problems.append((node.at, "stages: expected a list, one `- name: {options}` a stage"))
         return []
+    if not node.value:
+        problems.append((node.at, "stages: is empty; list at least one"))
     return [stage for entry in node.value if (stage := _stage(entry, problems)) is not None]
 
 

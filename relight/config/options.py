@@ -5,14 +5,20 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 from dataclasses import dataclass
 from itertools import pairwise
 
+from relight.config.tree import inline_text
+from relight.config.validate import plain_options
+
 
 @dataclass(frozen=True)
 class Option:
-    """type: as annotated.  default: as Python would print it, None if there is none.  help: "" without a docstring."""
+    """type: as annotated; the words to choose from, joined by |, where it is a choice.  default: as a scene file says
+    it, None if there is none.  help: "" without a docstring.
+    """
 
     name: str
     type: str
@@ -40,13 +46,23 @@ def summary(cls: type) -> str:
 def _type_text(annotation: object) -> str:
     if isinstance(annotation, type):
         return annotation.__name__
-    return str(annotation).removeprefix("typing.")
+    text = str(annotation).replace("typing.", "")
+    return re.sub(
+        r"Literal(\[[^\[\]]*\])", lambda m: " | ".join(map(inline_text, ast.literal_eval(m[1]))), text
+    )  # fmt: skip
 
 
 def _default(f: dataclasses.Field) -> str | None:
-    if f.default is not dataclasses.MISSING:
-        return repr(f.default)
-    return repr(f.default_factory()) if f.default_factory is not dataclasses.MISSING else None
+    value = f.default
+    if f.default_factory is not dataclasses.MISSING:
+        value = f.default_factory()
+    if value is dataclasses.MISSING:
+        return None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = plain_options(value)
+    elif isinstance(value, tuple | set | frozenset):
+        value = list(value)
+    return inline_text(value) if isinstance(value, bool | int | float | str | list | dict | None) else str(value)
 
 
 def _attribute_docstrings(cls: type) -> dict[str, str]:

@@ -6,6 +6,7 @@ A narrow YAML: one document, no tags, no merge keys, no duplicate keys.  Scalars
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -61,12 +62,13 @@ class Node:
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     """PyYAML's table: by first character, the tags a plain scalar may have and what it then looks like."""
-    number = r"(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+    digits = "[0-9]+(?:_[0-9]+)*"
+    number = rf"(\.[0-9]+|{digits}(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
     table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for kind, pattern, first in (
         ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("int", rf"[-+]?{digits}|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
         ("float", rf"[-+]?{number}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
     ):
         for character in first:
@@ -87,6 +89,14 @@ class _Loader(_Core, yaml.SafeLoader):
 class _Dumper(_Core, yaml.SafeDumper):
     def ignore_aliases(self, data) -> bool:
         return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        # In other styles PyYAML writes these line breaks as they are, and folds them away when it reads.
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar(_STANDARD + "str", data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def read_file(path: Path, shown: str) -> Node:
@@ -201,6 +211,14 @@ def _scalar(kind: str, text: str) -> Scalar:
     if kind == "float":
         return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
     return text
+
+
+def inline_text(value: object) -> str:
+    """One value as it stands after `name: ` in a scene file, quoted where it must be; `read_text` gives it back."""
+    text = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, allow_unicode=True, width=math.inf
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def to_text(data: object) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
@@ -33,14 +34,16 @@ def validated(cls: type[T], node: Node, path: str, problems: Problems) -> T | No
 
     path: dotted name of `node` in messages, "" at the top.
     """
-    value, found, wrong = _attempt(cls, node, path)
-    if found:
+    misread = list(_misread_booleans(node, cls))
+    found = [(n.at, f"{_joined(path, keys)}: expected a number (got {_short(n.plain())})") for keys, n in misread]
+    value, more, wrong = _attempt(cls, _without(node, [keys for keys, _ in misread]), path)
+    if more:
         # A dataclass's own checks run only when all else is right: ask again without what is known to be wrong.
-        rest = node
-        for keys in wrong:
-            rest = _without(rest, keys)
-        found += [p for p in _attempt(cls, rest, path)[1] if not p[1].endswith(MISSING)]
-        problems += found
+        rest = _without(node, [*(keys for keys, _ in misread), *wrong])
+        more += [p for p in _attempt(cls, rest, path)[1] if not p[1].endswith(MISSING)]
+    gone = {_joined(path, keys) for keys, _ in misread}
+    found += [p for p in more if not (p[1].endswith(MISSING) and p[1].split(":")[0] in gone)]
+    problems += found
     return None if found else value
 
 
@@ -54,9 +57,7 @@ def _attempt(cls: type[T], node: Node, path: str) -> tuple[T | None, Problems, l
         return None, [_located(node, str(error), path)], []
     except pydantic.errors.PydanticUserError as error:
         return None, [(node.at, f"{path}: the options of {cls.__qualname__} have types no file can give: {error}")], []
-    misread = list(_misread_booleans(node, value))
-    found = [(n.at, f"{_joined(path, keys)}: expected a number (got {_short(n.plain())})") for keys, n in misread]
-    return value, found, [keys for keys, _ in misread]
+    return value, [], []
 
 
 def plain_options(value: Any) -> dict[str, object]:
@@ -80,6 +81,8 @@ def _explained(cls: type, error: pydantic.ValidationError, node: Node, path: str
             continue
         elif kind == "value_error":
             problems.append(_located(place, str(detail.get("ctx", {}).get("error")), _joined(path, keys)))
+        elif kind == "dataclass_type":
+            unions.setdefault(keys, []).append("expected `option: value` lines")
         else:
             message = detail["msg"].replace("Input should be", "expected").split(", unable to")[0]
             unions.setdefault(keys, []).append(message)
@@ -92,15 +95,16 @@ def _explained(cls: type, error: pydantic.ValidationError, node: Node, path: str
     return problems, wrong
 
 
-def _without(node: Node, keys: Keys) -> Node:
-    """The tree without the value at `keys`."""
-    head, *rest = keys
-    if not isinstance(node.value, dict) or head not in node.value:
-        return node
-    others = {k: v for k, v in node.value.items() if k != head}
-    if rest and isinstance(node.value[str(head)].value, dict):
-        others[str(head)] = _without(node.value[str(head)], tuple(rest))
-    return node.with_value(others)
+def _without(node: Node, wrong: Iterable[Keys]) -> Node:
+    """The tree without the values at `wrong`."""
+    for head, *rest in wrong:
+        if not isinstance(node.value, dict) or head not in node.value:
+            continue
+        others = {k: v for k, v in node.value.items() if k != head}
+        if rest and isinstance(node.value[str(head)].value, dict):
+            others[str(head)] = _without(node.value[str(head)], [tuple(rest)])
+        node = node.with_value(others)
+    return node
 
 
 def _located(node: Node, message: str, path: str) -> tuple[Position, str]:
@@ -128,23 +132,35 @@ def _place(node: Node, loc: Keys) -> tuple[Keys, Node]:
 def _fields_at(cls: type, keys: Keys) -> list[str]:
     """Names of the options of the dataclass found by following `keys` from `cls`."""
     for key in keys:
-        hint = typing.get_type_hints(cls).get(str(key))
-        nested = [c for c in (hint, *typing.get_args(hint)) if isinstance(c, type) and dataclasses.is_dataclass(c)]
+        nested = [c for c in _choices(_hints(cls).get(str(key))) if dataclasses.is_dataclass(c)]
         if not nested:
             return []
         cls = nested[0]
     return [f.name for f in dataclasses.fields(cls) if f.init] if dataclasses.is_dataclass(cls) else []
 
 
-def _misread_booleans(node: Node, value: object) -> Iterator[tuple[tuple[str, ...], Node]]:
+def _hints(cls: type) -> dict[str, object]:
+    try:
+        return typing.get_type_hints(cls)
+    except NameError:  # a type that is imported for type checkers only; pydantic says so
+        return {}
+
+
+def _choices(hint: object) -> list[type]:
+    """The types that `hint` allows: itself, or the branches of a union."""
+    branches = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return [c for c in branches if isinstance(c, type)]
+
+
+def _misread_booleans(node: Node, cls: type) -> Iterator[tuple[tuple[str, ...], Node]]:
     """`iterations: true`, which Python reads as 1."""
-    children = node.value if isinstance(node.value, dict) else {}
+    hints, children = _hints(cls), node.value if isinstance(node.value, dict) else {}
     for name, child in children.items():
-        held = getattr(value, name, None)
-        if isinstance(child.value, bool) and isinstance(held, int | float) and not isinstance(held, bool):
+        choices = _choices(hints.get(name))
+        if isinstance(child.value, bool) and bool not in choices and (int in choices or float in choices):
             yield (name,), child
-        elif dataclasses.is_dataclass(held):
-            yield from (((name, *keys), place) for keys, place in _misread_booleans(child, held))
+        for nested in (c for c in choices if dataclasses.is_dataclass(c)):
+            yield from (((name, *keys), place) for keys, place in _misread_booleans(child, nested))
 
 
 def _joined(path: str, keys: Keys) -> str:
