@@ -102,7 +102,8 @@ def _agreement(points: Tensor, cameras: list[Camera], pictures: list[Tensor], ha
     for camera, picture in zip(cameras, pictures, strict=True):
         pixels, depth = camera.project(flat)
         grid = pixels / torch.tensor([camera.width, camera.height]) * 2 - 1
-        sample = torch.nn.functional.grid_sample(picture, grid.nan_to_num(9.0)[None, None], align_corners=False)
+        grid = grid.nan_to_num(9.0)
+        sample = torch.nn.functional.grid_sample(picture, grid[None, None], padding_mode="border", align_corners=False)
         values = sample[0, :, 0].T
         visible = ((grid.abs() < 1).all(-1) & (depth > 0) & (values[:, 4] > 0.5)).float()[:, None]
         values = values * visible

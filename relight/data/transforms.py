@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,13 +142,17 @@ def _picture(path: Path) -> Path:
 
 def _points(file: Path, data: dict) -> Points | None:
     name = data.get("ply_file_path")
-    if not isinstance(name, str) or not (file.parent / name).is_file():
+    if not isinstance(name, str):
+        return None
+    if not os.path.isfile(file.parent / name):
+        warnings.warn(f"{file}: 'ply_file_path' names {name}, which is missing; points come from photos", stacklevel=2)
         return None
     from relight.export.ply_container import read_element, read_header
 
     ply = file.parent / name
     header = read_header(ply)
     columns = read_element(ply, header, "vertex")
+    types = dict(next(e.properties for e in header.elements if e.name == "vertex"))
     if not {"x", "y", "z"} <= set(columns):
         raise DataError(f"{ply}: its vertices have no x, y, z; remove 'ply_file_path' from {file} or export it again")
     xyz = np.stack([columns[k] for k in "xyz"], -1)
@@ -155,6 +160,5 @@ def _points(file: Path, data: dict) -> Points | None:
     if {"red", "green", "blue"} <= set(columns):
         rgb = np.stack([columns[k] for k in ("red", "green", "blue")], -1)
         # The declared type decides: columns of an ASCII file are all read as floats.
-        if str(dict(next(e for e in header.elements if e.name == "vertex").properties)["red"]).startswith("f"):
-            rgb = rgb * 255
+        rgb = rgb * 255 if str(types["red"]).startswith("f") else rgb
     return cloud(xyz, rgb)

@@ -14,7 +14,7 @@ from relight.errors import DataError
 
 
 def rows_of(poses: np.ndarray, size: tuple[int, int] = SIZE, focal: float = 40.0) -> np.ndarray:
-    """(N, 17) from OpenCV camera-to-world matrices: axes down, right, backward; centre; height, width, focal; bounds."""
+    """(N, 17): the axes down, right, backward and the centre; height, width, focal; two depths."""
     rows = []
     for pose in poses:
         right, down, forward, center = pose[:3, 0], pose[:3, 1], pose[:3, 2], pose[:3, 3]

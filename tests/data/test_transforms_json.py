@@ -102,6 +102,12 @@ def test_points_without_colours_and_with_float_colours(tmp_path: Path) -> None:
         assert points.colors[0].tolist() == pytest.approx(expected)
 
 
+def test_points_file_that_is_missing(tmp_path: Path) -> None:
+    write_transforms(tmp_path / "transforms.json", ring(2), NGP | {"ply_file_path": "gone.ply"})
+    with pytest.warns(UserWarning, match=r"transforms\.json: 'ply_file_path' names gone\.ply, which is missing"):
+        assert load(tmp_path).points is None
+
+
 def test_points_without_positions(tmp_path: Path) -> None:
     write_transforms(tmp_path / "transforms.json", ring(2), NGP | {"ply_file_path": "p.ply"})
     (tmp_path / "p.ply").write_text("ply\nformat ascii 1.0\nelement vertex 1\nproperty float a\nend_header\n1\n")
