@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from relight.atomic import replacing
 from relight.export import environment
-from relight.export.atomic import replacing
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from relight.atomic import replacing
 from relight.errors import DataError
 from relight.geometry.gaussians import Gaussians
 from relight.scene import Frame, Points, Scene, StageRecord
@@ -35,7 +36,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     parts: dict[str, dict[str, object]] = {}
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
-        (folder / _CAMERAS).write_text(json.dumps(scene.views.to_json(), indent=1), encoding="utf-8")
+        _write_json(folder / _CAMERAS, scene.views.to_json())
     for name, flags in (("points", {}), ("gaussians", None)):
         part = getattr(scene, name)
         if part is None:
@@ -53,7 +54,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
         "parts": parts,
         "history": [asdict(record) for record in scene.history],
     }
-    (folder / MANIFEST).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    _write_json(folder / MANIFEST, document)
 
 
 def load_scene(folder: Path) -> Scene:
@@ -67,7 +68,7 @@ def load_scene(folder: Path) -> Scene:
                 found[name] = Views.from_json(json.loads(path.read_text(encoding="utf-8")))
                 continue
             if _digest(path) != part["sha256"]:
-                raise DataError(f"{path}: changed or damaged since it was written; fit again")
+                raise DataError(f"{path}: changed or damaged since it was written; move {folder} away and fit again")
             tensors = read_tensors(path)[0]
             found[name] = Gaussians.from_tensors(tensors, **part["flags"]) if name == "gaussians" else Points(**tensors)
         frame = document["frame"]
@@ -75,7 +76,26 @@ def load_scene(folder: Path) -> Scene:
         history = tuple(StageRecord(**record) for record in document["history"])
         return Scene(Frame(tuple(frame["center"]), frame["radius"], up), history=history, **found)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder}: not a scene folder that can be read ({error}); fit again") from error
+        raise DataError(
+            f"{folder}: not a scene folder that can be read ({error}); move it away and fit again"
+        ) from error
+
+
+def point_to_pictures(folder: Path, views: Views) -> None:
+    """Say in a stage folder where the pictures of `views` are now, if they were moved since it was written."""
+    path = folder / _CAMERAS
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        now = views.to_json()
+        places = {f["name"]: {k: f[k] for k in ("image", "mask") if k in f} for f in now["frames"]}  # type: ignore[attr-defined]
+        frames = [frame | places.get(frame["name"], {}) for frame in document["frames"]]
+        # A stage may have dropped views; one that none of `views` explains is not ours to move.
+        if {frame["name"] for frame in frames} <= set(places):
+            moved = document | {"folder": now["folder"], "frames": frames}
+            if moved != document:
+                _write_json(path, moved)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # damaged: `load_scene` explains it
 
 
 def read_manifest(folder: Path) -> dict:
@@ -84,7 +104,8 @@ def read_manifest(folder: Path) -> dict:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         schema = document["schema"]
-        if not (isinstance(document["parts"], dict) and isinstance(document["history"], list) and document["key"]):
+        complete = isinstance(document["parts"], dict) and isinstance(document["history"], list) and document["key"]
+        if not (complete and isinstance(schema, int)):
             raise ValueError("incomplete")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: missing or damaged ({error}); move {folder} away and fit again") from error
@@ -102,6 +123,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """One safetensors file, on the device when this returns."""
     from safetensors.torch import save
 
+    path.unlink(missing_ok=True)  # it may be a link to another folder's file
     data = save({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}, dict(metadata or {}))
     with path.open("wb") as file:
         file.write(data)
@@ -127,6 +149,13 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_json(path: Path, document: object) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     import json
     from dataclasses import asdict
 
+    from relight.atomic import replacing
     from relight.errors import RelightError
-    from relight.export.atomic import replacing
     from relight.export.runs import last_stage
     from relight.fit.evaluate import evaluate, means
     from relight.render.splats import create_rasterizer

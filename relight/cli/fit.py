@@ -43,11 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
         except pipeline.Interrupted:
             terminal.say("stopped and saved; the same command continues")
             return 130
-    report = write_report(result.folder, result.folder / "report.html")
     for name, value in result.scene.history[-1].metrics.items():
         if name.startswith("test_"):
             print(f"{name}: {value:.3f}")
-    print(f"result:  {result.stage}\nreport:  {report}\npicture: {report.with_suffix('.png')}")
+    print(f"result:  {result.stage}")
+    if result.scene.gaussians is not None:
+        report = write_report(result.folder, result.folder / "report.html")
+        print(f"report:  {report}\npicture: {report.with_suffix('.png')}")
     return 0
 
 

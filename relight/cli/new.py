@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Detect, describe, write."""
     from relight import data
+    from relight.atomic import replacing
     from relight.errors import RelightError
-    from relight.export.atomic import replacing
 
     folder, output = arguments.folder, arguments.output or arguments.folder / "scene.yaml"
     if arguments.sfm:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relight.atomic import replacing
 from relight.errors import RelightError
-from relight.export.atomic import replacing
 from relight.shading.color import srgb_to_linear
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from relight.atomic import replacing
 from relight.errors import DataError, MissingPartError
-from relight.export.atomic import replacing
 from relight.export.ply_container import Header, read_element, read_header
 from relight.export.ply_materials import PBR_COMMENT, material_channels
 from relight.export.runs import last_stage

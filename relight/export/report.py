@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relight.export.atomic import replacing
+from relight.atomic import replacing
 from relight.export.images import encoded_bytes, write_image
 
 PICTURES = 8

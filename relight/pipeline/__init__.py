@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from relight.atomic import ADVICE
 from relight.config import Config, StageConfig
 from relight.errors import MissingPartError, RelightError
 from relight.pipeline.events import Event, Listener, Loaded, Note, StageFinished, StageSkipped, StageStarted
@@ -18,20 +18,11 @@ from relight.pipeline.job import FolderJob
 from relight.pipeline.keys import data_key, stage_key
 from relight.plugins import did_you_mean
 from relight.scene import Scene, StageRecord
-from relight.scene_io import MANIFEST, load_scene, read_manifest, save_scene
+from relight.scene_io import MANIFEST, load_scene, point_to_pictures, read_manifest, save_scene
 from relight.stages.base import Interrupted
 
 INITIAL_POINTS = 50_000
 """Most first points, for the stage that needs them to choose from."""
-
-_ENVIRONMENT = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some of your quota",
-    errno.EROFS: "set another output",
-    errno.EACCES: "set another output, or change its permissions",
-    errno.EIO: "check the disk",
-}
-"""What the user can do about an error of the file system."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,7 @@ def run(
             finally:
                 folder.tidy()
     except OSError as error:
-        advice = _ENVIRONMENT.get(error.errno or 0)
+        advice = ADVICE.get(error.errno or 0)
         if advice is None:
             raise
         where = error.filename or config.output
@@ -129,9 +120,9 @@ class _Runner:
         keys = self._keys(stages, scene)
         done = 0
         while done < len(stages) and self.folder.has(self.folder.stage(done, stages[done].name), keys[done]):
-            self.emit(StageSkipped(done, self.folder.stage(done, stages[done].name)))
+            self._skip(done, self.folder.stage(done, stages[done].name), scene)
             done += 1
-        place = self.folder.stage(done - 1, stages[done - 1].name) if done else None
+        captured, place = scene, self.folder.stage(done - 1, stages[done - 1].name) if done else None
         if place is not None:
             scene = load_scene(place)
         for index in range(done, len(stages)):
@@ -141,13 +132,18 @@ class _Runner:
             restored = self.folder.restore(index, name, key)
             if restored is not None:
                 self.emit(Note(f"{restored.name}: an earlier result with these options was in .old and is used again"))
-                self.emit(StageSkipped(index, restored))
+                self._skip(index, restored, captured)
                 scene, place = load_scene(restored), restored
             else:
                 scene, place = self._one(index, stages[index], key, scene, place, resume=resume)
         if place is None:
             raise RelightError(f"{self.config.source}: no stages to run")
         return Result(self.folder.path, place, scene)
+
+    def _skip(self, index: int, folder: Path, captured: Scene) -> None:
+        if captured.views is not None:
+            point_to_pictures(folder, captured.views)
+        self.emit(StageSkipped(index, folder))
 
     def _keys(self, stages: tuple[StageConfig, ...], scene: Scene) -> list[str]:
         keys = [data_key(scene)]
@@ -159,7 +155,7 @@ class _Runner:
         self, index: int, stage: StageConfig, key: str, scene: Scene, place: Path | None, *, resume: bool
     ) -> tuple[Scene, Path]:
         work = self.folder.working(index, stage.name, key, resume=resume)
-        if self.folder.has(work / "folder", key):  # killed between the last write and the rename
+        if self.folder.is_ready(work / "folder", key):  # killed between the last write and the rename
             folder = self.folder.install(work / "folder", index, stage.name)
             self.emit(StageSkipped(index, folder))
             return load_scene(folder), folder

@@ -8,11 +8,11 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from relight.atomic import remove_leftovers, replacing
 from relight.config import Config, resolved_text
 from relight.errors import DataError, RelightError
-from relight.export.atomic import replacing
 from relight.pipeline.events import Listener, Note
-from relight.pipeline.job import checkpoint_key
+from relight.pipeline.job import CHECKPOINT, checkpoint_key
 from relight.scene_io import MANIFEST, flush, read_manifest, stage_folders
 
 try:
@@ -32,7 +32,10 @@ class RunFolder:
         self._lock: int | None = None
 
     def __enter__(self) -> RunFolder:
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RelightError(f"{self.path}: cannot be made ({error.strerror}); set another output") from error
         while fcntl is not None:
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -46,11 +49,13 @@ class RunFolder:
                 ) from None
             # The one who had it may have removed the file between our open and our lock.
             if self._is_current(descriptor):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 self._lock = descriptor
                 break
             os.close(descriptor)
+        if self._lock is not None:
+            with suppress(OSError):  # on a full disk the lock holds without saying whose it is
+                os.ftruncate(self._lock, 0)
+                os.write(self._lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,6 +74,7 @@ class RunFolder:
     def write_config(self, config: Config) -> None:
         """scene.yaml, unless a file of the user's is in the way."""
         path = self.path / "scene.yaml"
+        remove_leftovers(path)
         text = HEADER + resolved_text(config, self.path)
         if path.is_file():
             found = path.read_text(encoding="utf-8", errors="replace")
@@ -85,6 +91,12 @@ class RunFolder:
     def has(self, folder: Path, key: str) -> bool:
         """True if `folder` is a complete scene with this content key.  Raises DataError if its list is damaged."""
         return (folder / MANIFEST).is_file() and read_manifest(folder).get("key") == key
+
+    def is_ready(self, folder: Path, key: str) -> bool:
+        """`has`, for work in progress, whose manifest a crash of the machine may have damaged."""
+        with suppress(DataError):
+            return self.has(folder, key)
+        return False
 
     def working(self, index: int, name: str, key: str, *, resume: bool) -> Path:
         """Where the stage works.  Work on the same stage with other options is set aside."""
@@ -103,8 +115,9 @@ class RunFolder:
             if path.is_file():
                 flush(path)
         flush(finished)
-        self._make_room(index)
-        os.rename(finished, target)
+        # The result is complete.  A checkpoint that a kill after the rename leaves would look like unfinished work.
+        (self.work / target.name / CHECKPOINT).unlink(missing_ok=True)
+        self._put(finished, index, target)
         flush(self.path)
         shutil.rmtree(self.work / target.name, ignore_errors=True)
         return target
@@ -115,8 +128,7 @@ class RunFolder:
         for folder in sorted(self.old.glob(f"{target.name}.*")):
             with suppress(DataError):
                 if self.has(folder, key):
-                    self._make_room(index)
-                    os.rename(folder, target)
+                    self._put(folder, index, target)
                     self._remove_if_empty(self.old)
                     return target
         return None
@@ -132,6 +144,13 @@ class RunFolder:
 
     def tidy(self) -> None:
         self._remove_if_empty(self.work)
+
+    def _put(self, folder: Path, index: int, target: Path) -> None:
+        """Rename a complete result to the folder of stage `index`."""
+        self._make_room(index)
+        if target.exists():  # without a manifest, so no result of ours any more
+            self._set_aside(target)
+        os.rename(folder, target)
 
     def _make_room(self, index: int) -> None:
         """Set aside the results of stage `index` and later: their input is no longer what they were made from."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
+from relight.atomic import replacing
 from relight.errors import DataError
-from relight.export.atomic import replacing
 from relight.pipeline.events import CheckpointSaved, Listener, Note, Progress
 from relight.scene import Scene
 from relight.scene_io import flush, read_tensors, write_tensors
@@ -125,9 +125,9 @@ class FolderJob:
     def close(self) -> None:
         """No more reports.  Metrics are on the device after this."""
         if not self._metrics_file.closed:
-            self._metrics_file.flush()
-            os.fsync(self._metrics_file.fileno())
-            self._metrics_file.close()
+            with self._metrics_file as file:
+                file.flush()
+                os.fsync(file.fileno())
         if not (self.folder / METRICS).stat().st_size:
             (self.folder / METRICS).unlink()
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from relight.atomic import replacing
 from relight.errors import RelightError
 from relight.export import images
-from relight.export.atomic import replacing
 
 
 def picture(height=13, width=17, channels=3) -> torch.Tensor:
