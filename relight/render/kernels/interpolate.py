@@ -6,7 +6,6 @@ over its corners, always in the same order: no atomics, and the same bits for an
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit, prange
 
 

@@ -16,10 +16,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from relight.render.kernels.depth_row import ROW, draw_row
+
 TILE = 16
 PIXELS = TILE * TILE
 COEFFICIENTS = 10
 """Of each face: three edge functions (x, y, 1), positive inside, and 1 / |det|."""
+_TINY = 1e-300
 _FEW = 3
 """Faces whose box spans at most this many tiles are not tested against each of them."""
 
@@ -161,8 +164,9 @@ def bin_tiles(coefficients, boxes, tiles_x, tiles_y, workers):
     counts = np.zeros((workers, tiles), np.int64)
     nothing = np.empty(0, np.int32)
     for worker in prange(workers):
+        mine = counts[worker]
         for f in range(n * worker // workers, n * (worker + 1) // workers):
-            _append(f, coefficients, boxes, tiles_x, counts[worker], nothing, False)
+            _append(f, coefficients, boxes, tiles_x, mine, nothing, False)
     tile_start = np.zeros(tiles + 1, np.int64)
     at = 0
     for tile in range(tiles):
@@ -171,40 +175,36 @@ def bin_tiles(coefficients, boxes, tiles_x, tiles_y, workers):
         tile_start[tile + 1] = at
     hits = np.empty(at, np.int32)
     for worker in prange(workers):
+        mine = counts[worker]
         for f in range(n * worker // workers, n * (worker + 1) // workers):
-            _append(f, coefficients, boxes, tiles_x, counts[worker], hits, True)
+            _append(f, coefficients, boxes, tiles_x, mine, hits, True)
     return hits, tile_start
 
 
 @njit(forceinline=True)
-def _owns(a, b):
-    """Who gets a pixel centre exactly on an edge: of two faces with opposite coefficients, one."""
-    return a > 0.0 or (a == 0.0 and b > 0.0)
+def _threshold(a, b):
+    """Least value of an edge function inside.  Of two faces with opposite coefficients, one owns the edge itself."""
+    return 0.0 if a > 0.0 or (a == 0.0 and b > 0.0) else _TINY
 
 
 @njit(forceinline=True)
-def _draw(f, coefficient, box, left, top, right, bottom, nearest, farthest, owner):
+def _draw(f, coefficients, boxes, left, top, bottom, nearest, farthest, owner):
     """Put face f into the buffers of a tile.  nearest: 1 / depth of what is seen so far; farthest: not drawn above."""
-    a0, b0, c0 = coefficient[0], coefficient[1], coefficient[2]
-    a1, b1, c1 = coefficient[3], coefficient[4], coefficient[5]
-    a2, b2, c2 = coefficient[6], coefficient[7], coefficient[8]
-    scale = coefficient[9]
-    own0, own1, own2 = _owns(a0, b0), _owns(a1, b1), _owns(a2, b2)
-    for y in range(max(box[2], top), min(box[3], bottom) + 1):
+    a0, b0, c0 = coefficients[f, 0], coefficients[f, 1], coefficients[f, 2]
+    a1, b1, c1 = coefficients[f, 3], coefficients[f, 4], coefficients[f, 5]
+    a2, b2, c2 = coefficients[f, 6], coefficients[f, 7], coefficients[f, 8]
+    scale = coefficients[f, 9]
+    least0, least1, least2 = _threshold(a0, b0), _threshold(a1, b1), _threshold(a2, b2)
+    first = max(boxes[f, 0] - left, 0) // ROW
+    last = min(boxes[f, 1] - left, TILE - 1) // ROW
+    for y in range(max(boxes[f, 2], top), min(boxes[f, 3], bottom) + 1):
         cy = y + 0.5
-        row0, row1, row2 = b0 * cy + c0, b1 * cy + c1, b2 * cy + c2
-        for x in range(max(box[0], left), min(box[1], right) + 1):
-            cx = x + 0.5
-            e0, e1, e2 = a0 * cx + row0, a1 * cx + row1, a2 * cx + row2
-            if e0 < 0.0 or e1 < 0.0 or e2 < 0.0:
-                continue
-            if (e0 == 0.0 and not own0) or (e1 == 0.0 and not own1) or (e2 == 0.0 and not own2):
-                continue
-            inverse_depth = (e0 + e1 + e2) * scale
-            p = (y - top) * TILE + x - left
-            if inverse_depth > nearest[p] and inverse_depth < farthest[p]:
-                nearest[p] = inverse_depth
-                owner[p] = f
+        edge0 = (a0, b0 * cy + c0, least0)
+        edge1 = (a1, b1 * cy + c1, least1)
+        edge2 = (a2, b2 * cy + c2, least2)
+        for k in range(first, last + 1):
+            at = (y - top) * TILE + k * ROW
+            draw_row(nearest, farthest, owner, at, f, left + k * ROW + 0.5, edge0, edge1, edge2, scale)
 
 
 @njit(parallel=True, cache=True)
@@ -233,8 +233,7 @@ def forward(
                             # A hair behind, or rounding would show the same face again.
                             farthest[(y - top) * TILE + x - left] = (1.0 - 1e-6) / behind[y, x]
             for h in range(tile_start[tile], tile_start[tile + 1]):
-                f = hits[h]
-                _draw(f, coefficients[f], boxes[f], left, top, right, bottom, nearest, farthest, owner)
+                _draw(hits[h], coefficients, boxes, left, top, bottom, nearest, farthest, owner)
             for y in range(top, bottom + 1):
                 for x in range(left, right + 1):
                     f = owner[(y - top) * TILE + x - left]
@@ -279,9 +278,7 @@ def pixels_by_face(face, count):
 
 
 @njit(parallel=True, cache=True)
-def backward(
-    points, faces, order, start, barycentrics, depth, barycentrics_gradient, depth_gradient, workers, corners
-):
+def backward(points, faces, order, start, barycentrics, depth, barycentrics_gradient, depth_gradient, workers, corners):
     """Fill corners (F, 3, 3) float64: dL/d(homogeneous pixel coordinates) of each face's corners.
 
     With g = dL/d(barycentrics) and h = dL/d(depth): dL/dP_i = b_i sum_j (g . b + h z - g_j) n_j / det, where n_j are the
