@@ -1,4 +1,7 @@
-"""Cameras from plain photos: incremental structure from motion with COLMAP (Schoenberger and Frahm, CVPR 2016)."""
+"""Cameras from plain photos: incremental structure from motion with COLMAP (Schoenberger and Frahm, CVPR 2016).
+
+Written against pycolmap's documented interface, 3.10 to 4.0; the tests run a stand-in, not the library itself.
+"""
 
 from __future__ import annotations
 

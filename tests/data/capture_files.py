@@ -116,13 +116,13 @@ class ColmapModel:
         """sparse/0 and, unless told otherwise, images/.  Returns `root`."""
         folder = root / "sparse" / "0"
         folder.mkdir(parents=True, exist_ok=True)
-        (self._write_binary if binary else self._write_text)(folder)
+        (self.write_binary if binary else self.write_text)(folder)
         if pictures:
             for name, camera_id in zip(self.names, self.camera_ids, strict=True):
                 write_picture(root / "images" / name, self.cameras[camera_id][1:3])
         return root
 
-    def _write_text(self, folder: Path) -> None:
+    def write_text(self, folder: Path) -> None:
         lines = [f"{i} {m} {w} {h} {' '.join(map(repr, p))}" for i, (m, w, h, p) in self.cameras.items()]
         (folder / "cameras.txt").write_text("# Camera list\n" + "\n".join(lines) + "\n")
         lines = ["# Image list", "#   POINTS2D[] as (X, Y, POINT3D_ID)"]
@@ -136,7 +136,7 @@ class ColmapModel:
             lines.append(f"{i + 1} {numbers} {' '.join(str(int(v)) for v in c)} 0.5 1 0 2 1")
         (folder / "points3D.txt").write_text("\n".join(lines) + "\n")
 
-    def _write_binary(self, folder: Path) -> None:
+    def write_binary(self, folder: Path) -> None:
         out = struct.pack("<Q", len(self.cameras))
         for i, (m, w, h, p) in self.cameras.items():
             out += struct.pack("<IiQQ", i, MODEL_IDS[m], w, h) + struct.pack(f"<{len(p)}d", *p)
