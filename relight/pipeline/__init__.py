@@ -172,17 +172,17 @@ class _Runner:
             checkpoint_seconds=self.checkpoint_seconds,
         )
         self.emit(StageStarted(index, job.restored.step if job.restored else 0))
-        try:
+        with job:
             torch.manual_seed(self.config.seed)
             result = stage.stage.run(self._with_points(stage, scene), job)
-        finally:
             job.close()
-        for part in stage.stage.gives:
-            if getattr(result, part) is None:
-                raise TypeError(f"{type(stage.stage).__qualname__} says it gives {part}, and returned a scene without")
-        record = StageRecord(stage.name, stage.options, key, job.seconds, job.metrics, job.steps)
-        result = replace(result, history=(*scene.history, record))
-        save_scene(result, job.folder, key=key, earlier=None if place is None else (scene, place))
+            for part in stage.stage.gives:
+                if getattr(result, part) is None:
+                    name = type(stage.stage).__qualname__
+                    raise TypeError(f"{name} says it gives {part}, and returned a scene without")
+            record = StageRecord(stage.name, stage.options, key, job.seconds, job.metrics, job.steps)
+            result = replace(result, history=(*scene.history, record))
+            save_scene(result, job.folder, key=key, earlier=None if place is None else (scene, place))
         folder = self.folder.install(job.folder, index, stage.name)
         self.emit(StageFinished(index, folder, record.seconds, record.metrics))
         return result, folder

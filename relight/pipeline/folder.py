@@ -8,7 +8,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from relight.atomic import remove_leftovers, replacing
+from relight.atomic import ADVICE, remove_leftovers, replacing
 from relight.config import Config, resolved_text
 from relight.errors import DataError, RelightError
 from relight.pipeline.events import Listener, Note
@@ -35,7 +35,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RelightError(f"{self.path}: cannot be made ({error.strerror}); set another output") from error
+            advice = ADVICE.get(error.errno or 0, "set another output")
+            raise RelightError(f"{self.path}: cannot be made ({error.strerror}); {advice}") from error
         while fcntl is not None:
             descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:

@@ -39,6 +39,7 @@ class _Progress:
 class FolderJob:
     """`relight.stages.base.Job` in a folder of its own.
 
+    Open with `with`, which ends reports.
     work: the folder; holds the checkpoint and, in `folder`, what becomes the stage's result.
     key: content key of the stage; a checkpoint of another key is not continued from.
     """
@@ -128,8 +129,19 @@ class FolderJob:
             with self._metrics_file as file:
                 file.flush()
                 os.fsync(file.fileno())
-        if not (self.folder / METRICS).stat().st_size:
-            (self.folder / METRICS).unlink()
+            if not (self.folder / METRICS).stat().st_size:
+                (self.folder / METRICS).unlink()
+
+    def __enter__(self) -> FolderJob:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        finally:
+            # Without a checkpoint nothing here is of use again, and it may be what filled the disk.
+            if failure is not None and not (self.work / CHECKPOINT).is_file():
+                shutil.rmtree(self.work, ignore_errors=True)
 
     def _restore(self) -> tuple[Checkpoint | None, _Progress]:
         path = self.work / CHECKPOINT
