@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+# Before torch is loaded: idle threads that spin make tests many times slower where cores are shared.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from pathlib import Path
 
 import pytest

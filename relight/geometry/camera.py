@@ -97,7 +97,7 @@ class Camera:
 
     def ray_directions(self) -> Tensor:
         """(H, W, 3) unit directions in the world frame, from the camera through each pixel centre."""
-        rays = self.local_rays(self.pixel_grid()) @ self.world_from_camera[:3, :3].mT
+        rays = self.local_rays(self.pixel_grid()).to(self.world_from_camera) @ self.world_from_camera[:3, :3].mT
         return torch.nn.functional.normalize(rays, dim=-1)
 
     def unproject(self, depth: Tensor) -> Tensor:

@@ -17,9 +17,7 @@ class MemoryJob:
     stop_at: ask to stop at this step, as Ctrl-C does: the stage's next checkpoint raises `Interrupted`.
     """
 
-    def __init__(
-        self, folder: Path, *, seed: int = 0, restored: Checkpoint | None = None, stop_at: int | None = None
-    ):
+    def __init__(self, folder: Path, *, seed: int = 0, restored: Checkpoint | None = None, stop_at: int | None = None):
         self.device, self.backend, self.seed, self.folder = torch.device("cpu"), "auto", seed, folder
         self.restored, self.stop_at = restored, stop_at
         self.reports: list[tuple[int, int, dict[str, float]]] = []
