@@ -82,6 +82,7 @@ def test_killed_before_any_operation_on_files_it_ends_as_if_nothing_had_happened
     start()
     assert fit(scene) == 0
     expected = snapshot(bench.out)
+    at = 0
     for at in itertools.count(1, stride):
         start()
         code = fit(scene, fault="kill", at=at)
@@ -98,6 +99,7 @@ def test_a_disk_full_from_any_operation_on_files_is_explained_and_hurts_nothing(
     start()
     assert fit(scene) == 0
     expected = snapshot(bench.out)
+    at = 0
     for at in itertools.count(1, stride):
         start()
         code = fit(scene, fault="full", at=at)
