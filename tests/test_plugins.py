@@ -1,0 +1,131 @@
+"""Names to things: ours and other packages', without importing what nobody names."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from relight import plugins
+from relight.plugins import PluginError, did_you_mean, find, load, load_target, offered, problems
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Installs distributions that offer entry points, for the length of a test."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def package(name: str, points: str, module: str = "x = 1\nclass Thing: pass\n") -> None:
+        (tmp_path / f"{name}_module.py").write_text(module)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(points)
+
+    yield package
+    for name in set(sys.modules) - before:
+        if name.endswith("_module"):
+            del sys.modules[name]
+
+
+def test_ours():
+    from relight.stages.radiance import Radiance
+
+    assert load("stages", "radiance") is Radiance
+    assert find("stages", "radiance").origin == "relight"
+
+
+def test_every_name_of_ours_can_be_loaded():
+    for kind, names in plugins.BUILTIN.items():
+        assert kind in plugins.KINDS
+        for name in names:
+            assert load(kind, name)
+
+
+@pytest.mark.parametrize("kind", plugins.KINDS)
+def test_another_package_offers_things_that_are_imported_when_named(package, kind):
+    package("other", f"[relight.{kind}]\nthing = other_module:Thing\n")
+    (plugin,) = offered(kind)["thing"]
+    assert (plugin.target, plugin.origin) == ("other_module:Thing", "other")
+    assert "other_module" not in sys.modules
+    assert load(kind, "thing").__name__ == "Thing"  # type: ignore[attr-defined]
+    assert problems(kind) == {}
+
+
+def test_two_packages_that_offer_one_name_clash_only_for_who_uses_it(package):
+    package("first", "[relight.stages]\nthing = first_module:Thing\nfine = first_module:Thing\n")
+    package("second", "[relight.stages]\nthing = second_module:Thing\nradiance = second_module:Thing\n")
+    with pytest.raises(PluginError, match=r"stage 'thing' is offered by .* and .*; uninstall one of them") as caught:
+        load("stages", "thing")
+    assert "first (first_module:Thing)" in str(caught.value) and "second (second_module:Thing)" in str(caught.value)
+    with pytest.raises(PluginError, match=r"relight .* and second"):
+        load("stages", "radiance")
+    assert load("stages", "fine")
+    assert set(problems("stages")) == {"thing", "radiance"}
+
+
+def test_an_entry_point_that_is_listed_twice_is_one(package, monkeypatch):
+    package("other", "[relight.stages]\nthing = other_module:Thing\n")
+    real = metadata.entry_points
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [*real(group=group), *real(group=group)])
+    assert len(offered("stages")["thing"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (
+            "import not_installed_at_all",
+            "importing other_module failed with ModuleNotFoundError: No module named 'not_",
+        ),
+        ("1 / 0", "importing other_module failed with ZeroDivisionError: division by zero"),
+        ("def f(:", "importing other_module failed with SyntaxError"),
+        ("class Thnig: pass", "other_module has no 'Thing', did you mean 'Thnig'?"),
+    ],
+)
+def test_a_broken_plugin_is_explained_and_hurts_only_who_names_it(package, module, expected):
+    package("other", "[relight.stages]\nthing = other_module:Thing\n", module)
+    with pytest.raises(PluginError) as caught:
+        load("stages", "thing")
+    assert str(caught.value).startswith(f"stage 'thing' of other: {expected}")
+    assert list(problems("stages")) == ["thing"]
+    assert load("stages", "radiance")
+
+
+def test_an_unknown_name():
+    with pytest.raises(PluginError, match=r"unknown stage 'radience', did you mean 'radiance'"):
+        find("stages", "radience")
+    with pytest.raises(PluginError, match=r"unknown stage 'xyz'; there are: .*radiance"):
+        find("stages", "xyz")
+
+
+def test_targets():
+    assert load_target("pathlib:Path", "x") is Path
+    assert load_target("pathlib:Path.exists", "x") is Path.exists
+    assert load_target("os.path", "x").__name__ == "posixpath" or sys.platform == "win32"  # type: ignore[attr-defined]
+    with pytest.raises(PluginError, match=r"here: pathlib has no 'exist', did you mean 'exists'\?"):
+        load_target("pathlib:Path.exist", "here")
+    with pytest.raises(PluginError, match=r"here: no module 'nowhere_at_all' in this Python; install its package"):
+        load_target("nowhere_at_all.module:Thing", "here")
+    with pytest.raises(PluginError, match=r"importing pathlib\.nowhere failed with ModuleNotFoundError"):
+        load_target("pathlib.nowhere:Thing", "here")
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "expected"),
+    [
+        ("itertions", ["iterations", "seed"], ", did you mean 'iterations'?"),
+        ("SEED", ["iterations", "seed"], ", did you mean 'seed'?"),
+        ("colmap", ["COLMAP"], ", did you mean 'COLMAP'?"),
+        ("xyz", ["b", "a"], "; there are: a, b"),
+        ("xyz", [], ""),
+        ("", ["a"], "; there are: a"),
+    ],
+)
+def test_did_you_mean(word, known, expected):
+    assert did_you_mean(word, known) == expected
+    if expected.startswith(";"):
+        assert did_you_mean(word, known, list_all=False) == ""
