@@ -12,6 +12,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.record import record
 from relight.config import load_config
 from relight.export.report import write_report
@@ -46,7 +48,10 @@ def measure(name: str, folder: Path) -> None:
     scene = folder / "scene.yaml"
     scene.write_text(f"data: {{path: {root / 'multiview' / source}}}\nstages:\n  - radiance: {{}}\n")
     result = run(load_config(scene, [*overrides, f"output={folder / 'run'}"]))
-    write_report(result.folder, PICTURES / f"{name}.html").unlink()
+    page = write_report(result.folder, folder / "report.html")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with Image.open(page.with_suffix(".png")) as picture:
+        picture.save(PICTURES / f"{name}.jpg", quality=85)
     done = result.scene.history[-1]
     detail = {"title": title, "minutes": done.seconds / 60, "ssim": done.metrics["test_ssim"]}
     detail |= {"gaussians": done.metrics["gaussians"], "iterations": done.steps}

@@ -180,7 +180,7 @@ def agreement(source: int, target: int, cameras: list[Camera]) -> tuple[float, f
 
 @pytest.mark.parametrize("pair", [(2, 5), (4, 7), (6, 7), (7, 2), (7, 4), (7, 5)])
 def test_depth_maps_reproject_into_each_other(pair, cameras):
-    same, in_front = agreement(*pair, cameras)
+    same, in_front = agreement(pair[0], pair[1], cameras)
     assert same > 0.6, "the rest may be hidden, but not most of it"
     assert in_front < 0.02, "nothing may float in front of what the other view sees"
 

@@ -144,7 +144,7 @@ class Gaussians:
         """Inverse of `tensors`, with `flags`."""
         own = {k: v for k, v in tensors.items() if not k.startswith("channels.")}
         channels = {k.removeprefix("channels."): v for k, v in tensors.items() if k.startswith("channels.")}
-        return Gaussians(**own, channels=channels, **flags)
+        return Gaussians(**own, channels=channels, **flags)  # type: ignore[arg-type]
 
     def map(self, function) -> Gaussians:
         """Apply `function` to every tensor."""

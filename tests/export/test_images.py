@@ -68,12 +68,11 @@ def test_film_plays_with_the_colours_it_was_given(tmp_path):
     colors = torch.tensor([[0.8, 0.3, 0.1], [0.1, 0.6, 0.9], [0.5, 0.5, 0.5]])
     frames = (c.expand(33, 49, 3) for c in colors for _ in range(4))
     assert images.write_film(tmp_path / "a.mp4", frames, fps=12) == 12
-    with iio.imopen(tmp_path / "a.mp4", "r", plugin="FFMPEG") as file:
-        film, format = file.read(index=...), file.metadata()["pix_fmt"]
+    film = iio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
     assert film.shape == (12, 32, 48, 3)
     for i, color in enumerate(colors):
         np.testing.assert_allclose(film[4 * i + 1, 8:-8, 8:-8].mean((0, 1)), 255 * color.numpy(), atol=3)
-    assert format.startswith("yuv420p")
+    assert iio.immeta(tmp_path / "a.mp4", plugin="FFMPEG")["pix_fmt"].startswith("yuv420p")
 
 
 def failing_frames():

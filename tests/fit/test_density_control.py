@@ -22,7 +22,7 @@ def parameters(n: int = 40) -> Parameters:
         "extra": torch.arange(n, dtype=torch.float32),
     }
     p = Parameters(tensors, dict.fromkeys(NAMES, 1e-3))
-    sum((p[k] * torch.randn(p[k].shape, generator=g)).sum() for k in NAMES).backward()
+    torch.stack([(p[k] * torch.randn(p[k].shape, generator=g)).sum() for k in NAMES]).sum().backward()
     p.step()
     return p
 

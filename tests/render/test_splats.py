@@ -34,7 +34,8 @@ def test_sh_kernel_matches_its_twin(degree):
     results = []
     for function in (sh.radiance, fast_radiance):
         leaves = [t.clone().requires_grad_() for t in inputs]
-        colors = function(*leaves, degree)
+        harmonics, means, eye = leaves
+        colors = function(harmonics, means, eye, degree)
         (colors * weights).sum().backward()
         results.append([colors.detach(), *(t.grad if t.grad is not None else torch.zeros_like(t) for t in leaves)])
     for twin, fast in zip(*results, strict=True):

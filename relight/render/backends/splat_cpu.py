@@ -59,11 +59,11 @@ class _Rasterize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, means, quats, scales, opacities, features, pose, lens: _Lens, statistics: ScreenStatistics):
         n, user = features.shape
-        inputs = [_array(t) for t in (means, quats, scales, opacities)]
+        means, quats, scales, opacities = inputs = tuple(_array(t) for t in (means, quats, scales, opacities))
         pose12 = np.concatenate([_array(pose[:3, :3]).reshape(9), _array(pose[:3, 3])])
         records = np.empty((n, composite.RECORD), np.float32)
         project.forward(
-            *inputs, lens.surfel, pose12, lens.lens, lens.size, lens.near, lens.low_pass, lens.antialiased,
+            means, quats, scales, opacities, lens.surfel, pose12, lens.lens, lens.size, lens.near, lens.low_pass, lens.antialiased,
             lens.workers, records,
         )  # fmt: skip
         packed = np.zeros((n, -(-(user + 1) // 4) * 4), np.float32)
@@ -111,15 +111,17 @@ class _Rasterize(torch.autograd.Function):
             lens.tiles_x, lens.tiles_y, lens.workers, used, image.reshape(-1), final.reshape(-1),
             image_gradient.reshape(-1), final_gradient.reshape(-1), rows.reshape(-1),
         )  # fmt: skip
-        out = [np.zeros_like(a) for a in (means, quats, scales, opacities)]
+        g_means, g_quats, g_scales, g_opacities = out = tuple(
+            np.zeros_like(a) for a in (means, quats, scales, opacities)
+        )
         g_features = np.zeros((n, channels), np.float32)
         g_pose = np.zeros((lens.workers, project.POSE), np.float32)
         screen = np.zeros((n, 2), np.float32)
         screen_absolute = np.zeros((n, 2), np.float32)
         project.backward(
             means, quats, scales, opacities, lens.surfel, pose12, lens.lens, lens.size, lens.low_pass,
-            lens.antialiased, records, order, slot_start, rows, ctx.user, lens.workers, *out, g_features, g_pose,
-            screen, screen_absolute,
+            lens.antialiased, records, order, slot_start, rows, ctx.user, lens.workers, g_means, g_quats, g_scales,
+            g_opacities, g_features, g_pose, screen, screen_absolute,
         )  # fmt: skip
         ctx.statistics.gradients = torch.from_numpy(screen)
         ctx.statistics.absolute_gradients = torch.from_numpy(screen_absolute)
