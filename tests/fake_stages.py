@@ -53,6 +53,8 @@ class Count(Stage):
     limit: int | None = None
     pause: float = 0.0
     """Seconds a step."""
+    late: float = 0.0
+    """Seconds of the second step."""
     nan_at: int = 0
     """The step whose metric is not a number; 0 for none."""
     fail_at: int = 0
@@ -72,7 +74,7 @@ class Count(Stage):
             start, means = job.restored.step, job.restored.tensors["means"].clone()
             generator.set_state(job.restored.tensors["generator"])
         for step in range(start + 1, self.steps + 1):
-            time.sleep(self.pause)
+            time.sleep(self.late if step == 2 and self.late else self.pause)
             if step == self.fail_at:
                 raise RuntimeError("the fault that fail_at asks for")
             means += self.size * torch.randn(4, 3, generator=generator)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from importlib import import_module
 
 from relight.errors import RelightError
@@ -46,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """Ours are for users, who don't care where in the code they come from."""
+    name = "" if category is UserWarning else f"{category.__name__}: "
+    print(f"warning: {name}{message}", file=sys.stderr)
+
+
 def _parsed(argv: list[str] | None) -> argparse.Namespace:
     """Like `parse_args`, but options may stand between a scene file and its overrides."""
     parser = build_parser()
@@ -64,7 +71,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = _parsed(argv)
     try:
-        return arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return arguments.run(arguments)
     except RelightError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)

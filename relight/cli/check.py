@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
                 problems.append(str(error))
         if problems:
             raise DataError("\n".join(problems))
-    print(f"capture:  {config.data.path} ({data.detect(config.data.path) or config.data.format})")
+    format = data.detect(config.data.path) if config.data.format == "auto" else config.data.format
+    print(f"capture:  {config.data.path} ({format})")
     if views is not None:
         sizes = sorted({(c.width, c.height) for c in (views.camera(i) for i in range(len(views)))})
         span = f"{sizes[0][0]}x{sizes[0][1]}" + (f" to {sizes[-1][0]}x{sizes[-1][1]}" if len(sizes) > 1 else "")
@@ -49,5 +50,5 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"backend:  {backend}")
     print(f"output:   {config.output}")
     for stage in config.stages:
-        print(f"stage:    {stage.name} gives {', '.join(stage.stage.gives)}")
+        print(f"stage:    {stage.name} gives {', '.join(stage.stage.gives) or 'no new part'}")
     return 0

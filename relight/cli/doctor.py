@@ -29,13 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print two tables."""
+    """Print two tables, and what is wrong with plugins."""
     import numba
     import torch
     from rich.console import Console
     from rich.table import Table
 
-    from relight import __version__
+    from relight import __version__, plugins
     from relight.render.splats import available_backends
 
     console = Console()
@@ -52,4 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         there = find_spec(name) is not None
         libraries.add_row(name, "yes" if there else "no", purpose, "" if there else f"pip install 'relight\\[{extra}]'")
     console.print(libraries)
+    for kind in plugins.KINDS:
+        for name, reason in plugins.problems(kind).items():
+            console.print(f"{plugins.KINDS[kind]} {name}: {reason}", markup=False, soft_wrap=True)
     return 0

@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or stage folder")
     parser.add_argument("--split", choices=("test", "train"), default="test")
     parser.add_argument("--json", type=Path, help="also write the scores to this file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.render.splats import create_rasterizer
     from relight.scene_io import load_scene
 
+    if arguments.json is not None and arguments.json.exists() and not arguments.force:
+        raise RelightError(f"{arguments.json}: exists; --force replaces it, --json writes another file")
     scores = evaluate(load_scene(last_stage(arguments.run_folder)), create_rasterizer(), arguments.split)
     if not scores:
         raise RelightError(f"{arguments.run_folder}: no {arguments.split} views; set data.test_every and fit again")

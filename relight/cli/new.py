@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from pathlib import Path
 
 TEMPLATE = """\
@@ -20,7 +21,7 @@ data:
   path: {path}
   test_every: 8       # every n-th photo is held out to measure quality; 0 for none
   max_size: {max_size:<10}# longest side in pixels; more is sharper and slower
-output: runs/{name}   # where results go, relative to where the command runs
+output: {output}   # where results go, relative to where the command runs
 seed: 0
 
 stages:
@@ -42,26 +43,29 @@ def run(arguments: argparse.Namespace) -> int:
     """Detect, describe, write."""
     from relight import data
     from relight.atomic import replacing
+    from relight.config import inline_text
     from relight.errors import RelightError
 
-    folder, output = arguments.folder, arguments.output or arguments.folder / "scene.yaml"
+    capture = arguments.folder
+    folder = capture if capture.is_dir() else capture.parent
+    output = arguments.output or folder / "scene.yaml"
     if arguments.sfm:
         from relight.data.sfm import solve
 
-        solve(folder)
+        solve(capture)
     if output.exists() and not arguments.force:
         raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
-    scene = data.load(folder)
-    views = scene.views
-    assert views is not None
-    longest = max(max(v.camera.width, v.camera.height) for v in views)
-    described = f"{len(views)} photographs up to {longest} pixels, read as {data.detect(folder)}"
-    name = folder.resolve().name
+    views = data.load(capture).views or ()
+    longest = max((max(v.camera.width, v.camera.height) for v in views), default=0)
+    described = f"{len(views)} photographs up to {longest} pixels, read as {data.detect(capture)}"
     text = TEMPLATE.format(
-        described=described, path=os.path.relpath(folder, output.parent or "."), name=name,
-        max_size=min(longest, 800), file=output,
-    )  # fmt: skip
+        described=described,
+        file=shlex.quote(str(output)),
+        path=inline_text(Path(os.path.relpath(capture, output.parent)).as_posix()),
+        output=inline_text(f"runs/{folder.resolve().name}"),
+        max_size=min(max(longest, 8), 800),
+    )
     with replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(f"{described}\nwrote {output}; next: relight fit {output}")
+    print(f"{described}\nwrote {output}; next: relight fit {shlex.quote(str(output))}")
     return 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from relight.atomic import replacing
+from relight.errors import MissingPartError
 from relight.export.images import encoded_bytes, write_image
 
 PICTURES = 8
@@ -29,13 +30,15 @@ td, th { text-align: left; padding: .15rem 1rem .15rem 0; } pre { overflow-x: au
 
 
 def export_report(run: Path, output: Path) -> None:
-    """`write_report` as an export format."""
-    write_report(run, output)
+    """`write_report` as an export format: the page alone."""
+    write_report(run, output, picture=False)
 
 
-def write_report(run: Path, path: Path) -> Path:
-    """Write a page about the last finished stage, and its pictures alone as .png beside it; returns the page's path.
+def write_report(run: Path, path: Path, *, picture: bool = True) -> Path:
+    """Write a page about the last finished stage; returns its path.
 
+    picture: also write the first four rows of its pictures as a .png beside it.
+    Raises MissingPartError for a stage without a splat or views.
     Pictures: photograph, render and absolute error x 4 of held-out views (training views if none are held out).
     """
     from relight.export.runs import last_stage
@@ -54,14 +57,17 @@ def write_report(run: Path, path: Path) -> Path:
 
     split = "test" if scene.views is not None and len(scene.views.test) else "train"
     scores = evaluate(scene, create_rasterizer(), split, keep)
+    if not rows:
+        raise MissingPartError(f"{stage}: has no views, so there is nothing to report on")
     record = scene.history[-1]
     count = len(scene.gaussians) if scene.gaussians is not None else 0
     numbers = {k.upper(): f"{v:.2f} dB" if k == "psnr" else f"{v:.3f}" for k, v in means(scores).items()}
     numbers |= {"Gaussians": f"{count:,}", "time": f"{record.seconds:.0f} s"}
-    page = _page(run.resolve().name, split, numbers, rows, scores, _curves(stage / "metrics.jsonl"), scene.history)
+    page = _page(run.resolve().name, split, numbers, rows, scores, _curves(stage), scene.history)
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    write_image(path.with_suffix(".png"), _sheet([images for _, images in rows[:4]]))
+        temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
+    if picture:
+        write_image(path.with_suffix(".png"), _sheet([images for _, images in rows[:4]]))
     return path
 
 
@@ -103,22 +109,20 @@ def _page(name: str, split: str, numbers: dict[str, str], rows, scores, curves: 
 <h2>Options</h2>{stages}</html>"""
 
 
-def _curves(path: Path) -> str:
+def _curves(stage: Path) -> str:
     """Loss, PSNR and count against seconds, as an inline picture."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from relight.export.runs import read_metrics
 
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    metrics = read_metrics(stage)
     labels = {"loss": "loss", "train_psnr": "training PSNR, dB", "gaussians": "Gaussians"}
-    figure, panels = pyplot.subplots(1, len(labels), figsize=(10, 2.8), layout="constrained")
-    for panel, (key, label) in zip(panels, labels.items(), strict=True):
-        points = [(line["seconds"], line[key]) for line in lines if key in line]
-        panel.plot([p[0] for p in points], [p[1] for p in points], color="#3b6ea5")
+    figure = Figure(figsize=(10, 2.8), layout="constrained")
+    for panel, (key, label) in zip(figure.subplots(1, len(labels)), labels.items(), strict=True):
+        points = metrics.get(key, [])
+        panel.plot([seconds for _, seconds, _ in points], [value for *_, value in points], color="#3b6ea5")
         panel.set(title=label, xlabel="seconds")
         panel.grid(alpha=0.25)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg")
-    pyplot.close(figure)
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     return _inline(buffer.getvalue(), "svg+xml")

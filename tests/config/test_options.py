@@ -17,7 +17,7 @@ from relight.plugins import load, offered
 def test_names_types_defaults_and_help():
     options = {o.name: o for o in options_of(Count)}
     assert list(options) == [
-        "steps", "size", "mode", "inner", "tags", "limit", "pause", "nan_at", "fail_at", "fill",
+        "steps", "size", "mode", "inner", "tags", "limit", "pause", "late", "nan_at", "fail_at", "fill",
     ]  # fmt: skip
     assert options["steps"] == Option("steps", "int", "6", "How far it walks. At least 1.")
     assert options["size"] == Option("size", "float", "0.5", "")
