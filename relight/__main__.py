@@ -1,5 +1,7 @@
 """`python -m relight`."""
 
+from __future__ import annotations
+
 import sys
 
 from relight.cli import main

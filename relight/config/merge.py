@@ -132,6 +132,7 @@ def _merged(below: Node, above: Node) -> Node:
 
 
 def read_overrides(words: Sequence[str], problems: Problems) -> list[Override]:
+    """The `key=value` words that can be read."""
     overrides = []
     for word in words:
         at = Position(f"command line '{word}'")

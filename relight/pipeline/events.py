@@ -50,6 +50,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class CheckpointSaved:
+    """A kill from now on loses nothing up to `step`."""
+
     index: int
     step: int
 
