@@ -7,8 +7,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from tiny_capture import write_capture
 
 from relight import plugins
+from relight.errors import BackendUnavailableError, DataError
 from relight.plugins import PluginError, did_you_mean, find, load, load_target, offered, problems
 
 
@@ -129,3 +131,71 @@ def test_did_you_mean(word, known, expected):
     assert did_you_mean(word, known) == expected
     if expected.startswith(";"):
         assert did_you_mean(word, known, list_all=False) == ""
+
+
+BACKEND = """
+from relight.render.protocol import Backend
+from relight.render.reference import ReferenceRasterizer
+theirs = Backend("theirs", "cpu", unavailable=lambda: None, create=ReferenceRasterizer)
+absent = Backend("absent", "cpu", unavailable=lambda: "it is not there", create=ReferenceRasterizer)
+wrong = 3
+"""
+
+
+def test_a_backend_of_another_package(package):
+    from relight.render.reference import ReferenceRasterizer
+    from relight.render.splats import available_backends, create_rasterizer
+
+    points = "".join(f"{name} = other_module:{name}\n" for name in ("theirs", "absent", "wrong"))
+    package("other", f"[relight.backends]\n{points}broken = nowhere_at_all:x\n", BACKEND)
+    assert isinstance(create_rasterizer("theirs"), ReferenceRasterizer)
+    assert type(create_rasterizer("auto")) is not ReferenceRasterizer, "ours come first"
+    with pytest.raises(BackendUnavailableError, match=r"absent: it is not there; see relight doctor"):
+        create_rasterizer("absent")
+    with pytest.raises(PluginError, match=r"splat backend 'wrong': its entry point must be a Backend, found int"):
+        create_rasterizer("wrong")
+    with pytest.raises(BackendUnavailableError, match=r"no such splat backend .*splat_cpu.*theirs"):
+        create_rasterizer("other")
+    found = available_backends()
+    assert (found["theirs"], found["absent"], found["splat_cpu"]) == (None, "it is not there", None)
+    assert "nowhere_at_all" in str(found["broken"])
+
+
+READER = """
+from relight.data import transforms
+def sniff(path):
+    return (path / "theirs.txt").is_file()
+def load(path, options):
+    return transforms.load(path / "inner", options)
+wrong = 3
+"""
+
+
+def test_a_reader_of_another_package(package, tmp_path):
+    from relight import data
+
+    points = "[relight.data]\nbroken = nowhere_at_all:x\nwrong = other_module:wrong\ntheirs = other_module\n"
+    package("other", points, READER)
+    folder = tmp_path / "capture"
+    write_capture(folder / "inner", views=3)
+    (folder / "theirs.txt").write_text("")
+    assert data.detect(folder) == "theirs" and data.detect(folder / "inner") == "transforms"
+    views = data.load(folder).views
+    assert views is not None and len(views) == 3
+    assert data.load(folder, format="theirs").views is not None
+    with pytest.raises(PluginError, match=r"data format 'wrong': its entry point has no functions sniff and load"):
+        data.load(folder, format="wrong")
+    with pytest.raises(DataError, match=r"'thiers' is not known; expected auto, transforms, .*theirs"):
+        data.load(folder, format="thiers")
+    (folder / "theirs.txt").unlink()
+    assert data.detect(folder) is None
+
+
+def test_an_export_of_another_package(package, tmp_path):
+    from relight.export import export, formats
+
+    module = "def write(run, output):\n    output.write_text(run.name)\n"
+    package("other", "[relight.exports]\nusd = other_module:write\nply = other_module:write\n", module)
+    assert formats()["usd"] == "from other" and "INRIA" in formats()["ply"], "ours come first"
+    export(tmp_path / "run", tmp_path / "a.usd")
+    assert (tmp_path / "a.usd").read_text() == "run"

@@ -215,9 +215,9 @@ def _stage(node: StageNode, problems: Problems) -> StageConfig | None:
 
 
 def _check_backend(top: Node, problems: Problems) -> None:
-    from relight.render.backends import BACKENDS
+    from relight.render import backends
 
-    known = ["auto", *(b.name for b in BACKENDS), *plugins.offered("backends")]
+    known = ["auto", *backends.names()]
     node = cast("dict[str, Node]", top.value).get("backend")
     if node is not None and isinstance(node.value, str) and node.value not in known:
         hint = plugins.did_you_mean(node.value, known)

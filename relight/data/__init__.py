@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, cast
 
+from relight import plugins
 from relight.data import colmap, llff, transforms
 from relight.data.common import Options, pictures_in
 from relight.errors import DataError
 from relight.scene import Scene
 
-READERS = {"transforms": transforms, "colmap": colmap, "llff": llff}
+
+class Reader(Protocol):
+    """One format: a module or an object with these functions.  Other packages offer theirs as entry points of
+    `relight.data`."""
+
+    def sniff(self, path: Path) -> bool:
+        """Whether an existing file or folder looks like this format.  Quick; raises nothing."""
+        ...
+
+    def load(self, path: Path, options: Options) -> Scene:
+        """Read it.  Raises DataError."""
+        ...
+
+
+READERS: dict[str, Reader] = {"transforms": transforms, "colmap": colmap, "llff": llff}
 """In the order they are tried: the first whose `sniff` says yes reads the capture."""
 
 
 def detect(path: str | Path) -> str | None:
-    """Name of the format, or None."""
+    """Name of the format, or None.  Readers of other packages are asked when none of ours knows it."""
     path = Path(path)
-    return next((name for name, reader in READERS.items() if path.exists() and reader.sniff(path)), None)
+    if not path.exists():
+        return None
+    for name in [*READERS, *plugins.offered("data")]:
+        with suppress(plugins.PluginError):  # a broken plugin is no reason not to ask the others
+            if _reader(name).sniff(path):
+                return name
+    return None
+
+
+def _reader(name: str) -> Reader:
+    if name in READERS:
+        return READERS[name]
+    found = plugins.load("data", name)
+    if not (callable(getattr(found, "sniff", None)) and callable(getattr(found, "load", None))):
+        raise plugins.PluginError(f"data format {name!r}: its entry point has no functions sniff and load")
+    return cast("Reader", found)
 
 
 def load(
@@ -42,9 +74,10 @@ def load(
             raise DataError(f"{path}: photos without cameras; `relight new --sfm {path}` solves them")
         known = "COLMAP (sparse/0), transforms.json, transforms_train.json, poses_bounds.npy"
         raise DataError(f"{path}: not a capture that is recognised; expected one of {known}")
-    if name not in READERS:
-        raise DataError(f"data.format: {name!r} is not known; expected auto, {', '.join(READERS)}")
+    known = [*READERS, *plugins.offered("data")]
+    if name not in known:
+        raise DataError(f"data.format: {name!r} is not known; expected auto, {', '.join(known)}")
     mask_folder = None if masks is None else (path if path.is_dir() else path.parent) / masks
     if mask_folder is not None and not mask_folder.is_dir():
         raise DataError(f"{mask_folder}: no such folder of masks; correct data.masks")
-    return READERS[name].load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    return _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))

@@ -11,8 +11,9 @@ from relight.errors import BackendUnavailableError
 from relight.geometry import sh as _sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
-from relight.render.backends import BACKENDS
-from relight.render.protocol import Backend, RasterOptions, ScreenStatistics, SplatRasterizer
+from relight.plugins import PluginError
+from relight.render import backends
+from relight.render.protocol import RasterOptions, ScreenStatistics, SplatRasterizer
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,24 @@ class SplatRender:
 
 def available_backends() -> dict[str, str | None]:
     """Every splat backend by name, with the reason why it can't run here, or None if it can."""
-    return {backend.name: backend.unavailable() for backend in BACKENDS}
+    found: dict[str, str | None] = {}
+    for name in backends.names():
+        try:
+            found[name] = backends.find(name).unavailable()
+        except PluginError as error:
+            found[name] = str(error)
+    return found
 
 
 def create_rasterizer(name: str = "auto", device: str | torch.device = "cpu") -> SplatRasterizer:
     """A backend by name; "auto" takes the first usable one made for the device.  Raises BackendUnavailableError."""
     device_type = torch.device(device).type
-    candidates: list[Backend] = [b for b in BACKENDS if b.name == name or (name == "auto" and b.device == device_type)]
+    if name == "auto":
+        candidates = [b for b in backends.BACKENDS if b.device == device_type]
+    else:
+        candidates = [backends.find(name)] if name in backends.names() else []
     if not candidates:
-        known = ", ".join(b.name for b in BACKENDS)
+        known = ", ".join(backends.names())
         raise BackendUnavailableError(f"backend {name!r}: no such splat backend for {device_type}; known: {known}")
     reasons = []
     for backend in candidates:

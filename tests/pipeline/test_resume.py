@@ -198,3 +198,12 @@ def test_progress_is_told_ten_times_a_second_at_most_unless_it_carries_news(benc
 def test_a_stage_without_metrics_has_no_file_of_them(bench):
     bench(COUNT + SHIFT)
     assert not (bench.out / "02-shift" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1}'])
+def test_a_manifest_of_work_in_progress_that_a_power_cut_damaged_is_written_again(bench, stop_at, text):
+    stop_at(3)
+    (bench.out / WORK / "folder" / "scene.json").write_text(text)
+    bench(COUNT)
+    assert bench.told(StageStarted)[0].step == 3
+    assert load_scene(bench.out / "01-count").history[0].steps == 6

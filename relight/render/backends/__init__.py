@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from relight import plugins
+from relight.plugins import PluginError
 from relight.render.protocol import Backend
 
 
@@ -22,3 +24,19 @@ BACKENDS: tuple[Backend, ...] = (
     _backend("splat_cpu", "cpu", "relight.render.backends.splat_cpu", "SplatCpu"),
     _backend("reference", "cpu", "relight.render.reference", "ReferenceRasterizer"),
 )
+
+
+def names() -> list[str]:
+    """Of every backend, ours first; imports none."""
+    return [*(b.name for b in BACKENDS), *plugins.offered("backends")]
+
+
+def find(name: str) -> Backend:
+    """One of ours, or what a package offers as entry point of `relight.backends`.  Raises PluginError."""
+    for backend in BACKENDS:
+        if backend.name == name:
+            return backend
+    found = plugins.load("backends", name)
+    if not isinstance(found, Backend):
+        raise PluginError(f"splat backend {name!r}: its entry point must be a Backend, found {type(found).__name__}")
+    return found
