@@ -27,7 +27,7 @@ CAPTURES: dict[str, tuple[str, str, list[str]]] = {
     ),
     "fox_30min": (
         "ngp_fox", "fox photographs, 225x400, within 30 minutes",
-        ["data.max_size=400", "radiance.iterations=20000", "radiance.max_gaussians=60000"],
+        ["data.max_size=400", "radiance.iterations=15000", "radiance.max_gaussians=60000"],
     ),
     "cape": (
         "nerd_gold_cape", "gold cape photographs with masks, 400x400",

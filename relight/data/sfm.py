@@ -1,6 +1,7 @@
 """Cameras from plain photos: incremental structure from motion with COLMAP (Schoenberger and Frahm, CVPR 2016).
 
-Written against pycolmap's documented interface, 3.10 to 4.0; the tests run a stand-in, not the library itself.
+Written against pycolmap's documented interface, 3.10 to 4.0, and tried with 4.2.  Most tests run a stand-in, a slow
+one the library itself where it is installed.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def srgb_to_linear(encoded: Tensor) -> Tensor:
-    """IEC 61966-2-1: display values to linear light, any shape.  Values above 1 follow the same curve; differentiable."""
+    """IEC 61966-2-1: display values to linear light, any shape.  Values above 1 follow the curve; differentiable."""
     high = ((encoded.clamp_min(0.04045) + 0.055) / 1.055) ** 2.4
     return torch.where(encoded <= 0.04045, encoded / 12.92, high)
 

@@ -1,14 +1,16 @@
-"""`sfm.solve` with a stand-in for pycolmap, which writes a real COLMAP model; the real library is not run here."""
+"""`sfm.solve` with a stand-in for pycolmap, which writes a real COLMAP model, and once with the real library."""
 
 from __future__ import annotations
 
 import builtins
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from capture_files import ColmapModel, write_picture
 from PIL import Image
 
@@ -168,3 +170,25 @@ def test_a_full_disk_leaves_nothing_behind(photos: Path, monkeypatch: pytest.Mon
     with pytest.raises(RelightError, match=r"sparse/0: cannot be written \(No space left on device\); make room"):
         solve(photos)
     assert sorted(p.name for p in photos.iterdir()) == [f"{i:03d}.png" for i in range(4)]
+
+
+@pytest.mark.slow
+def test_the_real_library_finds_the_cameras_of_real_photos(data_dir, tmp_path):
+    """Eleven photographs of the fountain; camera centres against laser-measured ones, up to a similarity."""
+    pytest.importorskip("pycolmap")
+    source = load(data_dir / "multiview" / "strecha_fountain_p11").views
+    assert source is not None
+    for view in source:
+        shutil.copy(view.image_path, tmp_path)
+    solve(tmp_path)
+    solved = {Path(v.name).name: v.camera.position.double() for v in load(tmp_path).views or ()}
+    truth = {v.image_path.name: v.camera.position.double() for v in source}
+    assert solved.keys() == truth.keys()
+    a, b = (torch.stack([cameras[k] for k in sorted(truth)]) for cameras in (solved, truth))
+    a, b = a - a.mean(0), b - b.mean(0)
+    u, s, vt = torch.linalg.svd(b.mT @ a)
+    sign = torch.ones(3, dtype=torch.float64)
+    sign[2] = torch.linalg.det(u @ vt).sign()
+    scale = (s * sign).sum() / (a * a).sum()
+    error = (b - scale * a @ (u * sign @ vt).mT).norm(dim=1)
+    assert float(error.max()) < 0.02 * float(b.norm(dim=1).max())

@@ -1,0 +1,232 @@
+"""Light from all around: an equirectangular map of radiance."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from relight.errors import ShapeError
+from relight.shading.lights import FAR, LightSample
+from relight.shading.microfacet import alpha_of
+from relight.shading.surface import frame
+
+Z_UP = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0))
+"""env_from_world of a world whose +Z is up and whose maps are looked up at u = atan2(x, y) / 2 pi, v = acos(z) / pi."""
+ROUGHNESS_LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """radiance: (H, W, 3) linear, scene-referred, any unit, not negative.  Row 0 is up.
+
+    rotation: (3, 3) env_from_world.  A direction d of the map's own frame, +Y up as in glTF, is looked up at
+    u = atan2(d.z, d.x) / 2 pi + 1/2, v = acos(d.y) / pi; bilinear, around in u, held at the poles.
+    Differentiable in the radiance, in the rotation and in directions.
+    """
+
+    radiance: Tensor
+    rotation: Tensor = field(default_factory=lambda: torch.eye(3))
+
+    delta = False
+
+    def __post_init__(self) -> None:
+        if self.radiance.ndim != 3 or self.radiance.shape[-1] != 3:
+            raise ShapeError.expected("Environment.radiance", "(H, W, 3)", tuple(self.radiance.shape))
+
+    @staticmethod
+    def z_up(radiance: Tensor) -> Environment:
+        """For worlds with +Z up: see `Z_UP`."""
+        return Environment(radiance, torch.tensor(Z_UP).to(radiance))
+
+    def turned(self, angle: float) -> Environment:
+        """The light turned by `angle` radians about the map's vertical axis: what was at u is at u + angle / 2 pi."""
+        c, s = math.cos(angle), math.sin(angle)
+        turn = self.rotation.new_tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        return Environment(self.radiance, turn @ self.rotation)
+
+    def uv(self, directions: Tensor) -> Tensor:
+        """(..., 2) texture coordinates of (..., 3) unit world directions."""
+        x, y, z = (directions @ self.rotation.to(directions).mT).unbind(-1)
+        # atan2 has no derivative at the poles, where u means nothing.
+        pole = x * x + z * z < 1e-12
+        x = torch.where(pole, 1.0, x)
+        u = torch.atan2(torch.where(pole, 0.0, z), x) / (2 * math.pi) + 0.5
+        return torch.stack([u, torch.acos(y.clamp(-1 + 1e-7, 1 - 1e-7)) / math.pi], -1)
+
+    def directions(self, uv: Tensor) -> Tensor:
+        """Inverse of `uv`: (..., 3) unit, world."""
+        phi, theta = (uv[..., 0] - 0.5) * 2 * math.pi, uv[..., 1] * math.pi
+        s = theta.sin()
+        return torch.stack([s * phi.cos(), theta.cos(), s * phi.sin()], -1) @ self.rotation.to(uv)
+
+    def eval(self, directions: Tensor) -> Tensor:
+        """(..., 3) radiance from (..., 3) unit world directions."""
+        return bilinear(self.radiance, self.uv(directions))
+
+    @cached_property
+    def _cells(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For sampling: cumulative sums of rows (H,), of columns in each row plus the row's number (H * W,), and the
+        density (H, W), 1/sr, of the cells.
+
+        A cell's chance is its solid angle times the mean of what bilinear lookup gives in it, so nothing that shines
+        is left out.
+        """
+        with torch.no_grad():
+            light = self.radiance.double().mean(-1)
+            around = torch.cat([light[:, -1:], light, light[:, :1]], 1)
+            light = (around[:, :-2] + 6 * around[:, 1:-1] + around[:, 2:]) / 8
+            held = torch.cat([light[:1], light, light[-1:]], 0)
+            light = (held[:-2] + 6 * held[1:-1] + held[2:]) / 8
+            height, width = light.shape
+            edges = torch.linspace(0, math.pi, height + 1, dtype=torch.float64, device=light.device).cos()
+            solid = (edges[:-1] - edges[1:])[:, None] * (2 * math.pi / width)
+            light = light + 1e-3 * light.mean() + 1e-12
+            mass = light * solid / (light * solid).sum()
+            rows = mass.sum(1)
+            columns = (mass / rows[:, None]).cumsum(1)
+            columns = columns / columns[:, -1:] + torch.arange(height, device=light.device)[:, None]
+            kind = self.radiance.dtype
+            return (rows.cumsum(0) / rows.sum()), columns.reshape(-1), (mass / solid).to(kind)
+
+    def pdf(self, directions: Tensor) -> Tensor:
+        """(...,) density of `sample`, 1/sr."""
+        height, width = self.radiance.shape[:2]
+        uv = self.uv(directions)
+        x = (uv[..., 0] % 1 * width).long().clamp(0, width - 1)
+        y = (uv[..., 1] * height).long().clamp(0, height - 1)
+        return self._cells[2][y, x]
+
+    def sample(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., 2) in 0 to 1 to (..., 3) directions, (..., 3) radiance, (...,) density; radiance is differentiated."""
+        height, width = self.radiance.shape[:2]
+        rows, columns, density = self._cells
+        with torch.no_grad():
+            u = u.double().clamp(0, 1 - 1e-9)
+            row = torch.searchsorted(rows, u[..., 0].contiguous(), right=True).clamp(0, height - 1)
+            below = torch.where(row > 0, rows[(row - 1).clamp_min(0)], 0.0)
+            within = ((u[..., 0] - below) / (rows[row] - below)).clamp(0, 1)
+            flat = torch.searchsorted(columns, (u[..., 1] + row).contiguous(), right=True)
+            flat = torch.minimum(flat, row * width + width - 1)
+            column = flat - row * width
+            left = torch.where(column > 0, columns[(flat - 1).clamp_min(0)] - row, 0.0)
+            across = ((u[..., 1] - left) / (columns[flat] - row - left)).clamp(0, 1)
+            # Uniform in solid angle within a cell: in the cosine, and around.
+            top, bottom = (math.pi * row / height).cos(), (math.pi * (row + 1) / height).cos()
+            v = (top + (bottom - top) * within).clamp(-1, 1).acos() / math.pi
+            uv = torch.stack([(column + across) / width, v], -1).to(self.radiance.dtype)
+            directions = self.directions(uv)
+        return directions, bilinear(self.radiance, uv), density[row, column]
+
+    def sample_light(self, position: Tensor, u: Tensor) -> LightSample:
+        """See `relight.shading.lights.Light`."""
+        direction, radiance, pdf = self.sample(u)
+        return LightSample(direction, torch.full_like(pdf, FAR), radiance, pdf)
+
+    def hit(self, position: Tensor, direction: Tensor) -> LightSample:
+        """See `relight.shading.lights.Light`."""
+        pdf = self.pdf(direction)
+        return LightSample(direction, torch.full_like(pdf, FAR), self.eval(direction), pdf)
+
+    @cached_property
+    def irradiance_sh(self) -> Tensor:
+        """(9, 3) coefficients of irradiance / pi in the map's frame (Ramamoorthi and Hanrahan, SIGGRAPH 2001)."""
+        height, width = self.radiance.shape[:2]
+        uv = _centres(height, width).to(self.radiance)
+        edges = torch.linspace(0, math.pi, height + 1, device=uv.device).cos()
+        solid = (edges[:-1] - edges[1:])[:, None] * (2 * math.pi / width)
+        local = Environment(self.radiance).directions(uv)
+        basis = _sh9(local) * solid[..., None]
+        moments = torch.einsum("hwk,hwc->kc", basis, self.radiance)
+        return moments * moments.new_tensor([1.0, *[2 / 3] * 3, *[1 / 4] * 5])[:, None]
+
+    def irradiance(self, normals: Tensor) -> Tensor:
+        """(..., 3) irradiance / pi: what a white Lambertian surface with these normals shows."""
+        return (_sh9(normals @ self.rotation.to(normals).mT) @ self.irradiance_sh).clamp_min(0)
+
+    @cached_property
+    def prefiltered(self) -> tuple[Tensor, ...]:
+        """One map a level of ROUGHNESS_LEVELS: seen by GGX lobes whose eye, normal and mirror direction coincide
+        (Karis 2013), by filtered importance sampling (Krivanek and Colbert, EGSR 2008).
+        """
+        mips = [self.radiance]
+        while min(mips[-1].shape[:2]) > 4:
+            mips.append(torch.nn.functional.avg_pool2d(mips[-1].permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0))
+        return (self.radiance, *(self._blurred(r, mips) for r in ROUGHNESS_LEVELS[1:]))
+
+    def _blurred(self, roughness: float, mips: list[Tensor], count: int = 64) -> Tensor:
+        height, width = self.radiance.shape[:2]
+        # The lobe's width decides how fine the result needs to be.
+        size = min(height, max(8, round(8 / roughness**2)))
+        normals = Environment(self.radiance).directions(_centres(size, 2 * size).to(self.radiance))
+        i = torch.arange(count, dtype=torch.float64)
+        u1, u2 = (i + 0.5) / count, (0.5 + i * 0.6180339887498949) % 1
+        a2 = float(alpha_of(torch.tensor(roughness))) ** 2
+        cos_h = torch.sqrt((1 - u1) / (1 + (a2 - 1) * u1))
+        density = a2 / (math.pi * (1 + (a2 - 1) * cos_h**2) ** 2) / 4
+        cos_l = 2 * cos_h * cos_h - 1
+        sin_l = torch.sqrt((1 - cos_l * cos_l).clamp_min(0))
+        texel = 2 * math.pi**2 / (height * width)
+        level = (0.5 * torch.log2(1 / (count * density) / texel) + 0.5).clamp(0, len(mips) - 1).round().long()
+        tangent, bitangent = frame(normals)
+        total, weights = torch.zeros_like(normals), 0.0
+        for k in range(count):
+            weight = float(cos_l[k])
+            if weight <= 0:
+                continue
+            x = float(sin_l[k] * torch.cos(2 * math.pi * u2[k]))
+            y = float(sin_l[k] * torch.sin(2 * math.pi * u2[k]))
+            direction = x * tangent + y * bitangent + weight * normals
+            total = total + weight * Environment(mips[int(level[k])]).eval(direction)
+            weights += weight
+        return total / weights
+
+    def reflection(self, directions: Tensor, roughness: Tensor) -> Tensor:
+        """(..., 3) prefiltered radiance about (..., 3) mirror directions, linear between levels of roughness (...,)."""
+        levels = roughness.new_tensor(ROUGHNESS_LEVELS)
+        upper = torch.bucketize(roughness.detach().contiguous(), levels).clamp(1, len(levels) - 1)
+        share = ((roughness - levels[upper - 1]) / (levels[upper] - levels[upper - 1])).clamp(0, 1)[..., None]
+        uv = self.uv(directions)
+        out = torch.zeros_like(directions)
+        for k, level in enumerate(self.prefiltered):
+            weight = torch.where(
+                (upper == k)[..., None], share, torch.where((upper - 1 == k)[..., None], 1 - share, 0.0)
+            )
+            out = out + weight * bilinear(level, uv)
+        return out
+
+
+def bilinear(image: Tensor, uv: Tensor) -> Tensor:
+    """(..., C) of a (H, W, C) map at (..., 2) coordinates: around in u, held in v, texel centres at halves."""
+    height, width, channels = image.shape
+    x, y = uv[..., 0] * width - 0.5, (uv[..., 1] * height - 0.5).clamp(0, height - 1)
+    x0, y0 = x.detach().floor(), y.detach().floor().clamp_max(max(height - 2, 0))
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    left, right = x0.long() % width, (x0.long() + 1) % width
+    top = y0.long() * width
+    bottom = (y0.long() + 1).clamp_max(height - 1) * width
+    flat = image.reshape(-1, channels)
+    upper = flat[top + left] * (1 - fx) + flat[top + right] * fx
+    lower = flat[bottom + left] * (1 - fx) + flat[bottom + right] * fx
+    return upper * (1 - fy) + lower * fy
+
+
+def _centres(height: int, width: int) -> Tensor:
+    v, u = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
+    return torch.stack([u, v], -1)
+
+
+def _sh9(d: Tensor) -> Tensor:
+    """(..., 9) real spherical harmonics to band 2, orthonormal."""
+    x, y, z = d.unbind(-1)
+    return torch.stack(
+        [
+            torch.full_like(x, 0.28209479177387814), 0.4886025119029199 * y, 0.4886025119029199 * z,
+            0.4886025119029199 * x, 1.0925484305920792 * x * y, 1.0925484305920792 * y * z,
+            0.31539156525252005 * (3 * z * z - 1), 1.0925484305920792 * x * z, 0.5462742152960396 * (x * x - y * y),
+        ],
+        -1,
+    )  # fmt: skip

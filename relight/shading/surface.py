@@ -1,0 +1,115 @@
+"""What there is to shade: points with a material, in any arrangement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from relight.errors import ShapeError
+
+_TRAILING = {
+    "position": (3,), "normal": (3,), "view": (3,), "base_color": (3,), "roughness": (), "metallic": (),
+    "occlusion": (), "emission": (3,), "geometric_normal": (3,),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Points of any leading shape (...): (H, W) for a picture, (N,) for Gaussians or ray hits.
+
+    position: (..., 3) world units.  normal: (..., 3) unit, world, the shading normal.
+    view: (..., 3) unit, world, from the point towards the eye.
+    base_color: (..., 3) linear Rec.709, 0 to 1.  roughness: (...,) perceptual (its square is GGX's alpha), 0 to 1.
+    metallic: (...,) 0 to 1.
+    occlusion: (...,) share of the surroundings that is seen, 0 to 1; None for 1.
+    emission: (..., 3) linear radiance; None for 0.
+    geometric_normal: (..., 3) unit; which side rays leave from; None for `normal`.
+    """
+
+    position: Tensor
+    normal: Tensor
+    view: Tensor
+    base_color: Tensor
+    roughness: Tensor
+    metallic: Tensor
+    occlusion: Tensor | None = None
+    emission: Tensor | None = None
+    geometric_normal: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, trailing in _TRAILING.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) != (*self.shape, *trailing):
+                raise ShapeError.expected(f"Surface.{name}", str((*self.shape, *trailing)), tuple(value.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The leading shape."""
+        return tuple(self.roughness.shape)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Surface:
+        """Apply `function` to every tensor."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Surface(**{k: None if v is None else function(v) for k, v in values.items()})  # type: ignore[arg-type]
+
+    def flat(self) -> Surface:
+        """With one leading dimension."""
+        n = len(self.shape)
+        return self.map(lambda t: t.reshape(-1, *t.shape[n:]))
+
+    def __getitem__(self, index) -> Surface:
+        """Some of the points, by mask, slice or index over the leading shape."""
+        return self.map(lambda t: t[index])
+
+    @property
+    def f0(self) -> Tensor:
+        """(..., 3) reflectance at normal incidence: 0.04 for dielectrics, the base colour for metals (glTF 2.0)."""
+        m = self.metallic[..., None]
+        return 0.04 * (1 - m) + self.base_color * m
+
+    @property
+    def diffuse_color(self) -> Tensor:
+        """(..., 3) albedo of the Lambertian part."""
+        return self.base_color * (1 - self.metallic[..., None])
+
+    @property
+    def side(self) -> Tensor:
+        """(..., 3) the normal that rays leave along."""
+        return self.normal if self.geometric_normal is None else self.geometric_normal
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """(..., 3), (..., 3) to (...,)."""
+    return (a * b).sum(-1)
+
+
+def reflect(direction: Tensor, normal: Tensor) -> Tensor:
+    """(..., 3) `direction`, which points away from the surface, mirrored about `normal`."""
+    return 2 * dot(direction, normal)[..., None] * normal - direction
+
+
+def frame(normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Two unit (..., 3) tangents; with `normal` a right-handed basis.
+
+    Duff et al., Building an Orthonormal Basis, Revisited, JCGT 6(1), 2017.
+    """
+    x, y, z = normal.unbind(-1)
+    sign = torch.where(z >= 0, 1.0, -1.0).to(z)
+    a = -1 / (sign + z)
+    b = x * y * a
+    return torch.stack([1 + sign * x * x * a, sign * b, -sign * x], -1), torch.stack([b, sign + y * y * a, -y], -1)
+
+
+def to_world(local: Tensor, normal: Tensor) -> Tensor:
+    """(..., 3) from the basis of `frame`, normal last, to the world."""
+    tangent, bitangent = frame(normal)
+    return local[..., :1] * tangent + local[..., 1:2] * bitangent + local[..., 2:] * normal
+
+
+def to_local(world: Tensor, normal: Tensor) -> Tensor:
+    """Inverse of `to_world`."""
+    tangent, bitangent = frame(normal)
+    return torch.stack([dot(world, tangent), dot(world, bitangent), dot(world, normal)], -1)
