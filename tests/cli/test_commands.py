@@ -359,7 +359,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(here, capsys, number):
     work = here / "out" / ".work" / "01-count"
     before = signal.getsignal(number)
     thread = when(work / "folder" / "metrics.jsonl", lambda: os.kill(os.getpid(), number))
-    command = ["fit", "scene.yaml", "count.steps=20", "count.pause=0.05", "output=out"]
+    command = ["fit", "scene.yaml", "count.steps=30", "count.pause=0.05", "output=out"]
     assert main(command) == 130
     thread.join()
     assert "stopped and saved; the same command continues" in capsys.readouterr().err

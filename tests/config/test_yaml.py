@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from relight.config.tree import inline_text, read_text, to_text
@@ -39,12 +39,14 @@ def read(text: str) -> object:
     return read_text(text, "x.yaml", Path("/")).plain()
 
 
+@settings(deadline=None)
 @given(documents)
 @example({"a": [], "b": {}, "c": [[]], "d": 1e300, "e": 5e-324, "f": math.inf, "g": -math.inf, "h": -0.0})
 def test_documents_are_read_back(document):
     assert same(read(to_text(document)), document)
 
 
+@settings(deadline=None)
 @given(values)
 @example(math.nan)
 def test_a_value_after_a_name_is_read_back(value):
@@ -52,6 +54,7 @@ def test_a_value_after_a_name_is_read_back(value):
     assert same(read(f"name: {text}\nnext: 1\n"), {"name": value, "next": 1})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 @example("a: &x [*x]")
 @example("? ? a")
