@@ -80,7 +80,8 @@ def _explained(cls: type, error: pydantic.ValidationError, node: Node, path: str
             problems.append((place.at, f"{_joined(path, (*keys, detail['loc'][-1]))}: {MISSING}"))
             continue
         elif kind == "value_error":
-            problems.append(_located(place, str(detail.get("ctx", {}).get("error")), _joined(path, keys)))
+            lines = str(detail.get("ctx", {}).get("error")).splitlines()
+            problems += [_located(place, line, _joined(path, keys)) for line in lines]
         elif kind == "dataclass_type":
             unions.setdefault(keys, []).append("expected `option: value` lines")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,19 @@ class Stage(ABC):
     gives: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     """Raised when the same options give another result, so that stored results are not reused."""
+
+    def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """For `__post_init__`.  ranges: (lowest, highest) by option, infinity for no limit.
+
+        Raises ValueError with one line for every option outside, which is how a scene file's mistakes are told.
+        """
+        wrong = [
+            f"{name}: expected {f'{low:g} or more' if high == math.inf else f'{low:g} to {high:g}'} (got {value})"
+            for name, (low, high) in ranges.items()
+            if not low <= (value := getattr(self, name)) <= high
+        ]
+        if wrong:
+            raise ValueError("\n".join(wrong))
 
     @abstractmethod
     def run(self, scene: Scene, job: Job) -> Scene:

@@ -33,7 +33,7 @@ class Radiance(Stage):
     gives: ClassVar[tuple[str, ...]] = ("gaussians",)
 
     iterations: int = 7000
-    """Steps of one photograph each.  100 to 100000."""
+    """Steps of one photograph each.  1 or more; 3000 for a look, 30000 to publish."""
     primitive: Literal["ellipsoid", "surfel"] = "ellipsoid"
     """What a Gaussian is: a 3D ellipsoid (3DGS) or a flat disc (2DGS), which gives better normals."""
     sh_degree: int = 3
@@ -98,6 +98,17 @@ class Radiance(Stage):
     """Learning rate of camera motions: radians and scene radii."""
     rate_exposure: float = 1e-3
     """Learning rate of exposure gains and offsets."""
+
+    def __post_init__(self) -> None:
+        any_size, share = (0, math.inf), (0, 1)
+        self.check_ranges({
+            "iterations": (1, math.inf), "sh_degree": (0, 3), "sh_every": any_size, "dssim_weight": share,
+            "max_gaussians": (1, math.inf), "initial_gaussians": (1, math.inf), "initial_opacity": (0.001, 0.999),
+            "grow_gradient": any_size, "grow_small": any_size, "prune_opacity": share, "refine_start": share,
+            "refine_stop": share, "refine_every": (1, math.inf), "reset_every": any_size, "mcmc_growth": any_size,
+            "mcmc_noise": any_size, "opacity_weight": any_size, "scale_weight": any_size, "coarse_until": share,
+            **{name: any_size for name in self.__dataclass_fields__ if name.startswith("rate_")},
+        })  # fmt: skip
 
     def run(self, scene: Scene, job: Job) -> Scene:
         """Raises MissingPartError without views or points."""

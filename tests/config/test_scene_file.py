@@ -167,6 +167,17 @@ def test_wrong_values_of_a_stage(problems, option, expected):
     assert problem.startswith(f"scene.yaml:4:{column}: {expected}")
 
 
+def test_every_option_out_of_range_is_told_at_its_place(problems):
+    text = "data: c\nstages:\n  - radiance:\n      iterations: 0\n      sh_degree: 4\n      dssim_weight: -0.1\n"
+    assert problems(text + "      rate_sh: -1\n", "radiance.initial_opacity=1") == [
+        "scene.yaml:4:19: radiance.iterations: expected 1 or more (got 0)",
+        "scene.yaml:5:18: radiance.sh_degree: expected 0 to 3 (got 4)",
+        "scene.yaml:6:21: radiance.dssim_weight: expected 0 to 1 (got -0.1)",
+        "scene.yaml:7:16: radiance.rate_sh: expected 0 or more (got -1.0)",
+        "command line 'radiance.initial_opacity=1': radiance.initial_opacity: expected 0.001 to 0.999 (got 1.0)",
+    ]
+
+
 def test_good_values_of_a_stage(load):
     options = ("steps: 0x10", "size: 1e-1", "limit: null", "tags: [a, b]", "inner: {gain: 2}")
     text = MINIMAL + "".join(f"    {option}\n" for option in options)
