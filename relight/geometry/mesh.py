@@ -119,7 +119,9 @@ class Mesh:
         """
         uv = self.uv if uv_set == 0 else self.uv1
         if self.normals is None or uv is None:
-            raise ShapeError("Mesh.with_tangents: needs normals and texture coordinates; call with_smooth_normals, unwrap")
+            raise ShapeError(
+                "Mesh.with_tangents: needs normals and texture coordinates; call with_smooth_normals, unwrap"
+            )
         with torch.no_grad():
             vertex_of, faces, tangents = _tangents(self.vertices, self.faces.long(), self.normals, uv)
         split = {n: getattr(self, n).index_select(0, vertex_of) for n in _COLUMNS if getattr(self, n) is not None}
@@ -187,7 +189,7 @@ def opposite_corners(vertices: Tensor, faces: Tensor) -> Tensor:
 
     Entry [f, i] belongs to the edge of face f that faces its corner i, and is 3 g + k if that edge is also the edge
     of face g that faces corner k, -1 at a boundary.  Vertices at exactly the same place count as one, so a seam is not
-    a boundary.  Of more than two faces at an edge, the first and second are neighbours, the third and fourth, and so on.
+    a boundary.  Of more than two faces at an edge, the first and second are neighbours, the third and fourth, ...
     """
     if not len(faces):
         return torch.empty(0, 3, dtype=torch.int32, device=faces.device)

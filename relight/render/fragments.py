@@ -5,6 +5,8 @@ Plain torch on any device, in the dtype of its inputs.  On the CPU `interpolate`
 
 from __future__ import annotations
 
+# pyright: reportCallIssue=false
+# Kernels take unpacked lists of arrays, whose length it can't know.
 import numpy as np
 import torch
 from torch import Tensor
@@ -127,9 +129,7 @@ def _arrays(attributes: Tensor, faces: Tensor, face: Tensor, weights: Tensor) ->
     )
 
 
-def blend_crossings(
-    color: Tensor, near: Tensor, far: Tensor, edge: Tensor, vertices: Tensor, camera: Camera
-) -> Tensor:
+def blend_crossings(color: Tensor, near: Tensor, far: Tensor, edge: Tensor, vertices: Tensor, camera: Camera) -> Tensor:
     """Blend pixel pairs by where a silhouette edge crosses between their centres.
 
     color: (H, W, C).  near, far: (K,) flat indices of neighbouring pixels, the edge belonging to what `near` shows.

@@ -94,7 +94,7 @@ class MeshRasterizer(Protocol):
         *,
         opposite: Tensor | None = None,
     ) -> Tensor:
-        """Blend neighbouring pixels where a silhouette passes between their centres, by the share of the pixel it covers.
+        """Blend neighbouring pixels where a silhouette passes between their centres, by the share of pixel it covers.
 
         The blend weights are differentiable in the vertices of the silhouette edge, which gives silhouettes gradients
         (Laine et al. 2020, section 3.6).  color: (H, W, C), anything that was computed from `fragments`.

@@ -92,7 +92,7 @@ def find_crossings(
 def _walk(
     points: Tensor, faces: Tensor, opposite: Tensor, start: Tensor, origin: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Corner (3 face + i) facing the silhouette edge that each segment crosses, or -1; and the last face walked over."""
+    """Corner (3 face + i) facing the silhouette edge that each segment crosses, or -1; and the last face walked on."""
     found = torch.full_like(start, -1)
     last = start.clone()
     entry = torch.full_like(start, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# pyright: reportCallIssue=false
+# Kernels take unpacked lists of arrays, whose length it can't know.
 from dataclasses import dataclass
 
 import numpy as np

@@ -63,8 +63,8 @@ class _Rasterize(torch.autograd.Function):
         pose12 = np.concatenate([_array(pose[:3, :3]).reshape(9), _array(pose[:3, 3])])
         records = np.empty((n, composite.RECORD), np.float32)
         project.forward(
-            means, quats, scales, opacities, lens.surfel, pose12, lens.lens, lens.size, lens.near, lens.low_pass, lens.antialiased,
-            lens.workers, records,
+            means, quats, scales, opacities, lens.surfel, pose12, lens.lens, lens.size, lens.near, lens.low_pass,
+            lens.antialiased, lens.workers, records,
         )  # fmt: skip
         packed = np.zeros((n, -(-(user + 1) // 4) * 4), np.float32)
         packed[:, :user] = features.detach().numpy()

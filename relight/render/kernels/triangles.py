@@ -7,7 +7,7 @@ Homogeneous rasterisation (Olano and Greer 1997): with P0, P1, P2 the corners in
 function of the edge facing corner i; barycentrics are e_i / sum e, and 1 / depth is sum e / det.  Nothing is divided
 before the very end, so faces that reach behind the camera need no clipping.
 
-All in float64 and without contraction: the edge function of two faces at their common edge differs by its sign alone, to
+All in float64 and without contraction: the edge function of two faces at their common edge differs by its sign only, to
 the last bit, and with a tie rule every pixel centre belongs to one of them.
 """
 
@@ -90,7 +90,7 @@ def _last_pixel(high, size):
 
 @njit(parallel=True, cache=True)
 def setup(points, faces, width, height, near, workers, coefficients, boxes):
-    """Fill coefficients (F, COEFFICIENTS) and boxes (F, 4): first and last pixel column and row; empty: column 1 > 2."""
+    """Fill coefficients (F, COEFFICIENTS) and boxes (F, 4): first and last pixel column, row; empty: column 1 > 2."""
     n = faces.shape[0]
     for worker in prange(workers):
         for f in range(n * worker // workers, n * (worker + 1) // workers):
@@ -281,7 +281,7 @@ def pixels_by_face(face, count):
 def backward(points, faces, order, start, barycentrics, depth, barycentrics_gradient, depth_gradient, workers, corners):
     """Fill corners (F, 3, 3) float64: dL/d(homogeneous pixel coordinates) of each face's corners.
 
-    With g = dL/d(barycentrics) and h = dL/d(depth): dL/dP_i = b_i sum_j (g . b + h z - g_j) n_j / det, where n_j are the
+    With g = dL/d(barycentrics) and h = dL/d(depth): dL/dP_i = b_i sum_j (g . b + h z - g_j) n_j / det; n_j are the
     edge functions; it follows from differentiating sum b_i P_i = z r under sum b_i = 1.  Pixels of a face share n and
     det, so what is summed over them is the matrix b_i (...)_j.  Maps are flattened to (pixels, ...).
     """
