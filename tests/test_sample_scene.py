@@ -28,6 +28,7 @@ def contents():
     try:
         import contents
 
+        contents.things = lru_cache(contents.things)  # meshes take seconds
         yield contents
     finally:
         sys.path.remove(str(SAMPLE))
