@@ -1,6 +1,6 @@
 """The glTF 2.0 metallic-roughness BSDF: Lambert under a GGX coat, with energy that single scattering loses put back.
 
-f = (1 - R) diffuse / pi + k D V F, with F = f0 + (1 - f0) (1 - v.h)^5 and, per channel, k = 1 + f0 (1 / E - 1): E is
+f = (1 - R) diffuse / pi + k D V F, with F = f0 + (f90 - f0) (1 - v.h)^5 and, per channel, k = 1 + f0 (1 / E - 1): E is
 the share of light that a white microsurface reflects in one bounce at this angle (Turquin, Practical Multiple
 Scattering Compensation for Microfacet Models, 2019), R the share that the coat reflects in all.  glTF 2.0, appendix B,
 gives 1 - F for 1 - R as the simplest choice, and lets implementations conserve energy: with 1 - F, white plastic seen
@@ -39,7 +39,7 @@ class Bsdf:
         self.normal = surface.normal
         self.n_v = dot(surface.normal, surface.view).clamp_min(COSINE_MIN)
         self.alpha = alpha_of(surface.roughness)
-        self.f0, self.diffuse = surface.f0, surface.diffuse_color
+        self.f0, self.f90, self.diffuse = surface.f0, surface.f90, surface.diffuse_color
         self.a, self.b = directional_albedo(self.n_v, surface.roughness)
         total = (self.a + self.b)[..., None].clamp_min(1e-3)
         self.boost = 1 + self.f0 * (1 / total - 1) if compensate else torch.ones_like(self.f0)
@@ -47,7 +47,7 @@ class Bsdf:
 
     def specular_albedo(self) -> Tensor:
         """(..., 3) share of uniform light from all sides that the coat reflects to the eye."""
-        return (self.f0 * self.a[..., None] + self.b[..., None]) * self.boost
+        return (self.f0 * self.a[..., None] + self.f90 * self.b[..., None]) * self.boost
 
     def _halfway(self, light: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         view = self._wide(self.surface.view, light)
@@ -66,8 +66,8 @@ class Bsdf:
         lit = n_l > 0
         n_l = n_l.clamp_min(COSINE_MIN * 0.01)
         alpha, n_v = self._wide(self.alpha, light), self._wide(self.n_v, light)
-        f0, boost = self._wide(self.f0, light), self._wide(self.boost, light)
-        fresnel = f0 + (1 - f0) * schlick_weight(v_h)[..., None]
+        f0, f90, boost = (self._wide(t, light) for t in (self.f0, self.f90, self.boost))
+        fresnel = f0 + (f90 - f0) * schlick_weight(v_h)[..., None]
         specular = (ggx_d(n_h, alpha) * smith_v(n_v, n_l, alpha))[..., None] * fresnel * boost
         diffuse = self._wide(self.under, light) / math.pi
         return torch.where(lit[..., None], (diffuse + specular) * n_l[..., None], 0.0)

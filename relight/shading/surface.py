@@ -12,7 +12,7 @@ from relight.errors import ShapeError
 
 _TRAILING = {
     "position": (3,), "normal": (3,), "view": (3,), "base_color": (3,), "roughness": (), "metallic": (),
-    "occlusion": (), "emission": (3,), "geometric_normal": (3,),
+    "occlusion": (), "emission": (3,), "geometric_normal": (3,), "ior": (), "specular": (), "specular_color": (3,),
 }  # fmt: skip
 
 
@@ -27,6 +27,9 @@ class Surface:
     occlusion: (...,) share of the surroundings that is seen, 0 to 1; None for 1.
     emission: (..., 3) linear radiance; None for 0.
     geometric_normal: (..., 3) unit; which side rays leave from; None for `normal`.
+    ior: (...,) index of refraction of the dielectric, at least 1 (KHR_materials_ior); None for 1.5.
+    specular: (...,) 0 to 1, scales the dielectric's reflection at all angles; None for 1.  specular_color: (..., 3) at
+        least 0, tints it at normal incidence; None for white (KHR_materials_specular).
     """
 
     position: Tensor
@@ -38,6 +41,9 @@ class Surface:
     occlusion: Tensor | None = None
     emission: Tensor | None = None
     geometric_normal: Tensor | None = None
+    ior: Tensor | None = None
+    specular: Tensor | None = None
+    specular_color: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, trailing in _TRAILING.items():
@@ -66,9 +72,23 @@ class Surface:
 
     @property
     def f0(self) -> Tensor:
-        """(..., 3) reflectance at normal incidence: 0.04 for dielectrics, the base colour for metals (glTF 2.0)."""
+        """(..., 3) reflectance at normal incidence: 0.04 for dielectrics unless ior or specular say otherwise, the base
+        colour for metals (glTF 2.0)."""
         m = self.metallic[..., None]
-        return 0.04 * (1 - m) + self.base_color * m
+        return self._dielectric_f0() * (1 - m) + self.base_color * m
+
+    @property
+    def f90(self) -> Tensor:
+        """(..., 1) reflectance at grazing incidence."""
+        if self.specular is None:
+            return torch.ones_like(self.metallic)[..., None]
+        return (self.metallic + self.specular * (1 - self.metallic))[..., None]
+
+    def _dielectric_f0(self) -> Tensor | float:
+        f0 = 0.04 if self.ior is None else (((self.ior - 1) / (self.ior + 1)) ** 2)[..., None]
+        if self.specular_color is not None:
+            f0 = (f0 * self.specular_color).clamp_max(1)
+        return f0 if self.specular is None else f0 * self.specular[..., None]
 
     @property
     def diffuse_color(self) -> Tensor:
