@@ -64,7 +64,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "ray": (),
     "scipy": ("stages/radiance.py", "testing/"),
     "transformers": (),
-    "trimesh": (),
+    "trimesh": ("data/models.py",),
     "viser": (),
     "warp": (),
 }

@@ -69,8 +69,6 @@ class Material:
     ior: index of refraction of the dielectric (KHR_materials_ior).
     specular: () 0 to 1, specular_color: (3,) linear, at least 0: scale the dielectric reflection
         (KHR_materials_specular); textures: channel 3, channels 0 to 2.
-    clearcoat, clearcoat_roughness: () 0 to 1 (KHR_materials_clearcoat); textures: channel 0, channel 1.
-    sheen_color: (3,) linear, sheen_roughness: () 0 to 1 (KHR_materials_sheen); textures: channels 0 to 2, channel 3.
     """
 
     name: str = ""
@@ -94,14 +92,6 @@ class Material:
     specular_texture: Texture | None = None
     specular_color: Tensor = _factor(1.0, 1.0, 1.0)
     specular_color_texture: Texture | None = None
-    clearcoat: Tensor = _factor(0.0)
-    clearcoat_texture: Texture | None = None
-    clearcoat_roughness: Tensor = _factor(0.0)
-    clearcoat_roughness_texture: Texture | None = None
-    sheen_color: Tensor = _factor(0.0, 0.0, 0.0)
-    sheen_color_texture: Texture | None = None
-    sheen_roughness: Tensor = _factor(0.0)
-    sheen_roughness_texture: Texture | None = None
 
     @property
     def textures(self) -> dict[str, Texture]:

@@ -174,12 +174,14 @@ def merge(meshes: Sequence[Mesh]) -> Mesh:
             ]
         )
     faces, ids, materials = [], [], []
+    shared = all(m.materials is meshes[0].materials for m in meshes)
     first_vertex = 0
     for m in meshes:
         faces.append(m.faces.long() + first_vertex)
         own = m.material_ids if m.material_ids is not None else torch.zeros_like(m.faces[:, 0], dtype=torch.int64)
-        ids.append(own.long() + len(materials))
-        materials += m.materials or (Material(),)
+        ids.append(own.long() + (0 if shared else len(materials)))
+        if not shared or not materials:
+            materials += m.materials or (Material(),)
         first_vertex += len(m.vertices)
     return Mesh(**attributes, faces=torch.cat(faces), material_ids=torch.cat(ids), materials=tuple(materials))  # type: ignore[arg-type]
 
