@@ -177,7 +177,7 @@ class _Reader:
         uv_set = moved.get("texCoord", info.get("texCoord", 0))
         if uv_set not in (0, 1):
             raise self.file.error(f"a texture uses TEXCOORD_{uv_set}; two sets are read")
-        wraps = [_WRAPS.get(sampler.get(key, 10497), "repeat") for key in ("wrapS", "wrapT")]
+        wraps: list[Wrap] = [_WRAPS.get(sampler.get(key, 10497), "repeat") for key in ("wrapS", "wrapT")]
         source = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source", texture.get("source"))
         return Texture(
             self._picture(source, color), (wraps[0], wraps[1]), sampler.get("magFilter") == 9728, uv_set,

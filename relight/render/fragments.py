@@ -61,18 +61,19 @@ def interpolate(attributes: Tensor, faces: Tensor, fragments: Fragments) -> Tens
 
     Raises ShapeError if attributes are not (V, C).
     """
-    return _weighted(attributes, faces, fragments.face, fragments.barycentrics)
+    return weighted_corners(attributes, faces, fragments.face, fragments.barycentrics)
 
 
 def interpolate_derivatives(attributes: Tensor, faces: Tensor, fragments: Fragments) -> tuple[Tensor, Tensor]:
     """How attributes change to the right and downwards, per pixel: two (H, W, C).  Not differentiated in vertices."""
     return (
-        _weighted(attributes, faces, fragments.face, fragments.barycentrics_dx),
-        _weighted(attributes, faces, fragments.face, fragments.barycentrics_dy),
+        weighted_corners(attributes, faces, fragments.face, fragments.barycentrics_dx),
+        weighted_corners(attributes, faces, fragments.face, fragments.barycentrics_dy),
     )
 
 
-def _weighted(attributes: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
+def weighted_corners(attributes: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
+    """(V, C) attributes at points on faces: face (...,) indices, -1 for none; weights (..., 3).  Returns (..., C)."""
     if attributes.ndim != 2:
         raise ShapeError.expected("attributes", "(V, C)", tuple(attributes.shape))
     if attributes.device.type == "cpu":

@@ -130,7 +130,7 @@ def _center(pixels: Tensor, width: int) -> Tensor:
 class ReferenceMeshRasterizer:
     """`MeshRasterizer` by brute force, on any device and in the vertices' dtype."""
 
-    name = "reference"
+    name = "mesh_reference"
 
     def __init__(self, device: str = "cpu"):
         self.capabilities = MeshCapabilities(device=device)

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from relight import plugins
 from relight.plugins import PluginError
+from relight.render.mesh_protocol import MeshBackend
 from relight.render.protocol import Backend
 
 
@@ -23,6 +24,17 @@ BACKENDS: tuple[Backend, ...] = (
     _backend("splat_gsplat", "cuda", "relight.render.backends.splat_gsplat", "SplatGsplat"),
     _backend("splat_cpu", "cpu", "relight.render.backends.splat_cpu", "SplatCpu"),
     _backend("reference", "cpu", "relight.render.reference", "ReferenceRasterizer"),
+)
+
+
+MESH_BACKENDS: tuple[MeshBackend, ...] = tuple(
+    MeshBackend(b.name, b.device, b.unavailable, b.create)  # type: ignore[arg-type]
+    for b in (
+        _backend("mesh_nvdiffrast", "cuda", "relight.render.backends.mesh_nvdiffrast", "MeshNvdiffrast"),
+        _backend("mesh_pytorch3d", "cuda", "relight.render.backends.mesh_pytorch3d", "MeshPytorch3d"),
+        _backend("mesh_cpu", "cpu", "relight.render.backends.mesh_cpu", "MeshCpu"),
+        _backend("mesh_reference", "cpu", "relight.render.reference_mesh", "ReferenceMeshRasterizer"),
+    )
 )
 
 

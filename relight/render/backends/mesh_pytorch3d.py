@@ -1,0 +1,83 @@
+"""PyTorch3D behind the mesh protocol.  Untested: written from its documentation, never run.
+
+Not on PyPI; see https://github.com/facebookresearch/pytorch3d.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from relight.geometry.camera import Camera
+from relight.render.fragments import fragments_of_faces, homogeneous_pixels
+from relight.render.mesh_protocol import DEFAULT_NEAR, Fragments, MeshCapabilities, check_triangles
+from relight.render.reference_mesh import antialias
+
+
+class MeshPytorch3d:
+    """Finds the visible faces with PyTorch3D's rasteriser; barycentrics, silhouettes and gradients are our own."""
+
+    name = "mesh_pytorch3d"
+
+    def __init__(self, device: str = "cuda") -> None:
+        self.capabilities = MeshCapabilities(device=device, peeling=False, exact_coverage=False)
+
+    def rasterize(
+        self,
+        vertices: Tensor,
+        faces: Tensor,
+        camera: Camera,
+        *,
+        near: float = DEFAULT_NEAR,
+        behind: Tensor | None = None,
+    ) -> Fragments:
+        """See `MeshRasterizer.rasterize`.  Raises NotImplementedError for `behind`."""
+        from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes  # type: ignore[import-not-found]
+        from pytorch3d.structures import Meshes  # type: ignore[import-not-found]
+
+        check_triangles(vertices, faces, self.capabilities.device)
+        if behind is not None:
+            raise NotImplementedError("mesh_pytorch3d: cannot peel; use mesh_cpu for masked or blended alpha")
+        face = torch.full((camera.height, camera.width), -1, dtype=torch.int32, device=vertices.device)
+        if len(faces):
+            with torch.no_grad():
+                meshes = Meshes([_screen_positions(vertices, camera)], [faces.long()])
+                found, *_ = rasterize_meshes(
+                    meshes, (camera.height, camera.width), blur_radius=0.0, faces_per_pixel=1,
+                    perspective_correct=True, clip_barycentric_coords=False, cull_backfaces=False, z_clip_value=near,
+                )  # fmt: skip
+            face = found[0, ..., 0].to(torch.int32)
+        return fragments_of_faces(face, vertices, faces, camera)
+
+    def antialias(
+        self,
+        color: Tensor,
+        fragments: Fragments,
+        vertices: Tensor,
+        faces: Tensor,
+        camera: Camera,
+        *,
+        opposite: Tensor | None = None,
+    ) -> Tensor:
+        """See `MeshRasterizer.antialias`."""
+        return antialias(color, fragments, vertices, faces, camera, opposite=opposite)
+
+
+def _screen_positions(vertices: Tensor, camera: Camera) -> Tensor:
+    """(V, 3) PyTorch3D's screen: +x left, +y up, the shorter side of the picture from -1 to 1; z is depth."""
+    x, y, depth = homogeneous_pixels(vertices, camera).unbind(-1)
+    short = min(camera.width, camera.height)
+    return torch.stack(
+        [(camera.width - 2 * x / depth) / short, (camera.height - 2 * y / depth) / short, depth], -1
+    ).float()
+
+
+def unavailable() -> str | None:
+    """Why it can't run here, or None if it can."""
+    if not torch.cuda.is_available():
+        return "needs a CUDA device, or use mesh_cpu"
+    try:
+        import pytorch3d.renderer  # type: ignore[import-not-found]  # noqa: F401
+    except Exception as error:  # its extension may fail to build or to load in many ways
+        return f"pytorch3d cannot be imported ({error}); see https://github.com/facebookresearch/pytorch3d"
+    return None
