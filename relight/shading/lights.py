@@ -47,6 +47,19 @@ class Light(Protocol):
         ...
 
 
+@runtime_checkable
+class Surroundings(Protocol):
+    """Far light from all around that knows its own reflections, so that `SplitSum` needs no samples of it."""
+
+    def irradiance(self, normals: Tensor) -> Tensor:
+        """(..., 3) irradiance / pi on surfaces with (..., 3) unit world normals."""
+        ...
+
+    def reflection(self, directions: Tensor, roughness: Tensor) -> Tensor:
+        """(..., 3) radiance seen by GGX lobes of perceptual roughness (...,) about (..., 3) mirror directions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Sun:
     """A distant light.  direction: (3,) unit, towards it.  irradiance: (3,) on a surface facing it.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
-from relight.shading.lights import Light, LightSample
+from relight.shading.lights import Light, LightSample, Surroundings
+from relight.shading.spherical_harmonics import SphericalHarmonics
 from relight.shading.surface import Surface, dot, reflect
 from relight.shading.tracing import Tracer
 
@@ -60,19 +61,34 @@ class SplitSum:
         bsdf = Bsdf(surface)
         out = torch.zeros_like(surface.normal)
         for light in lights:
-            if isinstance(light, Environment):
+            if isinstance(light, Surroundings):
                 out = out + self._surroundings(bsdf, light)
             else:
                 middle = torch.full((*surface.shape, 2), 0.5).to(surface.normal)
                 out = out + _towards(bsdf, light.sample_light(surface.position, middle), tracer)
         return out
 
-    def _surroundings(self, bsdf: Bsdf, light: Environment) -> Tensor:
+    def _surroundings(self, bsdf: Bsdf, light: Surroundings) -> Tensor:
         surface = bsdf.surface
         mirror = reflect(surface.view, surface.normal)
         out = light.reflection(mirror, surface.roughness) * bsdf.specular_albedo()
         out = out + light.irradiance(surface.normal) * bsdf.under
         return out if surface.occlusion is None else out * surface.occlusion[..., None]
+
+
+@dataclass(frozen=True)
+class Harmonics:
+    """`SplitSum` with environments replaced by their spherical harmonics up to `degree`.
+
+    Diffuse light is exact to a per cent from degree 2 (Ramamoorthi and Hanrahan 2001); glossy light is only as sharp
+    as the highest band.  Needs no prefiltering, so it is the cheapest way to fit a small light.
+    """
+
+    degree: int = 3
+
+    def __call__(self, surface: Surface, lights: Sequence[Light], tracer: Tracer | None, seed: int) -> Tensor:
+        smooth = [SphericalHarmonics.project(x, self.degree) if isinstance(x, Environment) else x for x in lights]
+        return SplitSum()(surface, smooth, tracer, seed)
 
 
 @dataclass(frozen=True)
