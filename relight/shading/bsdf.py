@@ -1,11 +1,12 @@
 """The glTF 2.0 metallic-roughness BSDF: Lambert under a GGX coat, with energy that single scattering loses put back.
 
-f = (1 - R) diffuse / pi + k D V F, with F = f0 + (f90 - f0) (1 - v.h)^5 and, per channel, k = 1 + f0 (1 / E - 1): E is
-the share of light that a white microsurface reflects in one bounce at this angle (Turquin, Practical Multiple
-Scattering Compensation for Microfacet Models, 2019), R the share that the coat reflects in all.  glTF 2.0, appendix B,
-gives 1 - F for 1 - R as the simplest choice, and lets implementations conserve energy: with 1 - F, white plastic seen
-at a grazing angle reflects 1.7 times the light it gets.  k and R depend on the eye's side only: the coat is reciprocal
-without k, the whole is so approximately.
+A dielectric and a metal, mixed by metallic.  Each reflects k D V F with F = f0 + (f90 - f0) (1 - v.h)^5; under it, the
+dielectric has (1 - R) diffuse / pi.  Per channel, k = 1 + f0 (1 / E - 1): E is the share of light that a white
+microsurface reflects in one bounce at this angle (Turquin, Practical Multiple Scattering Compensation for Microfacet
+Models, 2019), R the share that the dielectric's surface reflects in all.  glTF 2.0, appendix B, gives 1 - F for 1 - R
+as the simplest choice, and lets implementations conserve energy: with 1 - F, white plastic seen at a grazing angle
+reflects 1.7 times the light it gets.  k and R depend on the eye's side only: the coat is reciprocal without k, the
+whole is so approximately.
 """
 
 from __future__ import annotations
@@ -39,15 +40,23 @@ class Bsdf:
         self.normal = surface.normal
         self.n_v = dot(surface.normal, surface.view).clamp_min(COSINE_MIN)
         self.alpha = alpha_of(surface.roughness)
-        self.f0, self.f90, self.diffuse = surface.f0, surface.f90, surface.diffuse_color
-        self.a, self.b = directional_albedo(self.n_v, surface.roughness)
-        total = (self.a + self.b)[..., None].clamp_min(1e-3)
-        self.boost = 1 + self.f0 * (1 / total - 1) if compensate else torch.ones_like(self.f0)
-        self.under = self.diffuse * (1 - self.specular_albedo()).clamp_min(0)
+        self.a, self.b = (t[..., None] for t in directional_albedo(self.n_v, surface.roughness))
+        f0, f90 = self._compensated(surface.dielectric_f0, surface.dielectric_f90, compensate)
+        metal_f0, metal_f90 = self._compensated(surface.base_color, torch.ones_like(f90), compensate)
+        # Only the dielectric has something under it, so only its own reflection takes light away from there.
+        self.under = surface.diffuse_color * (1 - f0 * self.a - f90 * self.b).clamp_min(0)
+        # F is linear in f0 and f90, and so are both materials' lobes: their mixture is one lobe.
+        metallic = surface.metallic[..., None]
+        self.f0, self.f90 = torch.lerp(f0, metal_f0, metallic), torch.lerp(f90, metal_f90, metallic)
+
+    def _compensated(self, f0: Tensor, f90: Tensor, compensate: bool) -> tuple[Tensor, Tensor]:
+        """k f0 and k f90, (..., 3)."""
+        k = 1 + f0 * (1 / (self.a + self.b).clamp_min(1e-3) - 1) if compensate else torch.ones_like(f0)
+        return k * f0, k * f90
 
     def specular_albedo(self) -> Tensor:
         """(..., 3) share of uniform light from all sides that the coat reflects to the eye."""
-        return (self.f0 * self.a[..., None] + self.f90 * self.b[..., None]) * self.boost
+        return self.f0 * self.a + self.f90 * self.b
 
     def _halfway(self, light: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         view = self._wide(self.surface.view, light)
@@ -66,9 +75,9 @@ class Bsdf:
         lit = n_l > 0
         n_l = n_l.clamp_min(COSINE_MIN * 0.01)
         alpha, n_v = self._wide(self.alpha, light), self._wide(self.n_v, light)
-        f0, f90, boost = (self._wide(t, light) for t in (self.f0, self.f90, self.boost))
+        f0, f90 = self._wide(self.f0, light), self._wide(self.f90, light)
         fresnel = f0 + (f90 - f0) * schlick_weight(v_h)[..., None]
-        specular = (ggx_d(n_h, alpha) * smith_v(n_v, n_l, alpha))[..., None] * fresnel * boost
+        specular = (ggx_d(n_h, alpha) * smith_v(n_v, n_l, alpha))[..., None] * fresnel
         diffuse = self._wide(self.under, light) / math.pi
         return torch.where(lit[..., None], (diffuse + specular) * n_l[..., None], 0.0)
 

@@ -71,24 +71,25 @@ class Surface:
         return self.map(lambda t: t[index])
 
     @property
-    def f0(self) -> Tensor:
-        """(..., 3) reflectance at normal incidence: 0.04 for dielectrics unless ior or specular say otherwise, the base
-        colour for metals (glTF 2.0)."""
-        m = self.metallic[..., None]
-        return self._dielectric_f0() * (1 - m) + self.base_color * m
-
-    @property
-    def f90(self) -> Tensor:
-        """(..., 1) reflectance at grazing incidence."""
-        if self.specular is None:
-            return torch.ones_like(self.metallic)[..., None]
-        return (self.metallic + self.specular * (1 - self.metallic))[..., None]
-
-    def _dielectric_f0(self) -> Tensor | float:
-        f0 = 0.04 if self.ior is None else (((self.ior - 1) / (self.ior + 1)) ** 2)[..., None]
+    def dielectric_f0(self) -> Tensor:
+        """(..., 3) reflectance of the dielectric at normal incidence: 0.04 unless ior or specular say otherwise."""
+        f0 = torch.full_like(self.base_color, 0.04)
+        if self.ior is not None:
+            f0 = (((self.ior - 1) / (self.ior + 1)) ** 2)[..., None].expand_as(f0)
         if self.specular_color is not None:
             f0 = (f0 * self.specular_color).clamp_max(1)
         return f0 if self.specular is None else f0 * self.specular[..., None]
+
+    @property
+    def dielectric_f90(self) -> Tensor:
+        """(..., 1) reflectance of the dielectric at grazing incidence."""
+        return (torch.ones_like(self.roughness) if self.specular is None else self.specular)[..., None]
+
+    @property
+    def f0(self) -> Tensor:
+        """(..., 3) reflectance at normal incidence: the dielectric's, or the base colour for metals (glTF 2.0)."""
+        m = self.metallic[..., None]
+        return self.dielectric_f0 * (1 - m) + self.base_color * m
 
     @property
     def diffuse_color(self) -> Tensor:

@@ -31,9 +31,11 @@ def test_reflectance_at_normal_incidence():
     found = replace(s, specular=full(0.5), specular_color=tint)
     # The tint is cut off at total reflection before the factor is applied.
     assert torch.allclose(found.f0, 0.5 * torch.tensor([[0.04, 0.02, 1.0]], dtype=DOUBLE))
-    assert torch.allclose(found.f90, full(0.5)[:, None])
+    assert torch.allclose(found.dielectric_f90, full(0.5)[:, None])
     metal = replace(surface(metallic=1.0), specular=full(0.0), ior=full(2.0), specular_color=tint)
-    assert torch.allclose(metal.f0, metal.base_color) and torch.allclose(metal.f90, full(1.0)[:, None])
+    light = torch.nn.functional.normalize(torch.tensor([[0.9, 0.1, 0.3]], dtype=DOUBLE), dim=1)
+    assert torch.allclose(metal.f0, metal.base_color)
+    assert torch.allclose(Bsdf(metal).eval(light), Bsdf(surface(metallic=1.0)).eval(light))
 
 
 def test_without_specular_nothing_but_lambert_is_left():
