@@ -17,15 +17,22 @@ from relight.render.mesh_protocol import Fragments
 
 
 def homogeneous_pixels(vertices: Tensor, camera: Camera) -> Tensor:
-    """(V, 3) world positions to (pixel x times depth, pixel y times depth, depth).  float64, differentiable."""
+    """(V, 3) world positions to (pixel x times depth, pixel y times depth, depth).  float64, differentiable.
+
+    Written out in the kernels' order of operations, so that ties at edges fall the same way.
+    """
     pose = camera.camera_from_world.to(vertices.device, torch.float64)
-    x, y, z = (vertices.double() @ pose[:3, :3].mT + pose[:3, 3]).unbind(-1)
+    a, b, c = vertices.double().unbind(-1)
+    x, y, z = (pose[i, 0] * a + pose[i, 1] * b + pose[i, 2] * c + pose[i, 3] for i in range(3))
     return torch.stack([camera.fx * x + camera.cx * z, camera.fy * y + camera.cy * z, z], -1)
 
 
 def edge_functions(corners: Tensor) -> Tensor:
     """(..., 3, 3) homogeneous corners to (..., 3, 3) coefficients (x, y, 1) of the edges facing corners 0, 1, 2."""
-    return torch.linalg.cross(corners.roll(-1, -2), corners.roll(-2, -2))
+    ax, ay, az = corners.roll(-1, -2).unbind(-1)
+    bx, by, bz = corners.roll(-2, -2).unbind(-1)
+    # Not torch's cross product, which may contract: swapping a and b must change the sign alone.
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
 
 
 def fragments_of_faces(face: Tensor, vertices: Tensor, faces: Tensor, camera: Camera) -> Fragments:
@@ -35,8 +42,8 @@ def fragments_of_faces(face: Tensor, vertices: Tensor, faces: Tensor, camera: Ca
     """
     drawn = face >= 0
     y, x = drawn.nonzero(as_tuple=True)
-    points = homogeneous_pixels(vertices, camera)
-    corners = points.index_select(0, faces.long()[face[y, x].long()].flatten()).view(-1, 3, 3)
+    seen = vertices.index_select(0, faces.long()[face[y, x].long()].flatten())
+    corners = homogeneous_pixels(seen, camera).view(-1, 3, 3)
     n = edge_functions(corners)
     center = torch.stack([x + 0.5, y + 0.5, torch.ones_like(x)], -1).double()
     e = (n * center[:, None]).sum(-1)

@@ -155,7 +155,7 @@ def surface_at(
     """Surface and alpha, (N,) each, at points on faces: (N,) indices, (N, 3) weights of the corners.
 
     eye: (3,) or (N, 3) world units, where they are seen from.  derivatives: (N, 3) change of the weights to the next
-    pixel right and down; chooses mip levels; None looks textures up in full.  alpha is 0 where a mask cuts the face out.
+    pixel right and down; chooses mip levels; None looks textures up in full.  alpha is 0 where a mask cuts it out.
     Normals are turned to the eye's side of the face, as glTF does for double-sided materials.
     """
     faces = mesh.faces

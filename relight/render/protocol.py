@@ -90,12 +90,18 @@ class Capabilities:
     surfels: draws 2D Gaussian discs.
     camera_gradient: differentiates in `camera.world_from_camera`.
     median_depth: fills `SplatImage.median_depth`.
+    absolute_gradients: fills `ScreenStatistics.absolute_gradients` of surfels exactly, not with a lower bound.
+    deterministic: the same input gives the same bits, whatever the number of threads.
+    alpha_max: where it clamps alpha.
     """
 
     device: str
     surfels: bool = True
     camera_gradient: bool = True
     median_depth: bool = True
+    absolute_gradients: bool = True
+    deterministic: bool = True
+    alpha_max: float = ALPHA_MAX
 
 
 @runtime_checkable

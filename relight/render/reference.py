@@ -115,7 +115,7 @@ def _project(gaussians: Gaussians, camera: Camera, options: RasterOptions) -> _S
     return _Screen(index[seen], means[seen], t[seen, 2], opacity[seen], shape[seen], half_box[seen])
 
 
-def _alphas(screen: _Screen, pixels: Tensor, surfels: bool, shift: Tensor) -> Tensor:
+def _alphas(screen: _Screen, pixels: Tensor, surfels: bool, shift: Tensor, alpha_max: float) -> Tensor:
     """(P, M) alphas at (P, 2) pixels.  shift: (P, M, 2) zeros, added to the screen means to be differentiated."""
     d = pixels[:, None] - screen.means - shift
     dx, dy = d.unbind(-1)
@@ -130,7 +130,7 @@ def _alphas(screen: _Screen, pixels: Tensor, surfels: bool, shift: Tensor) -> Te
         exponent = 0.5 * (s[0] * dx * dx + s[2] * dy * dy) + s[1] * dx * dy
     alpha = screen.opacity * torch.exp(-exponent)
     alpha = torch.where(alpha < ALPHA_MIN, torch.zeros_like(alpha), alpha)
-    return alpha.clamp_max(ALPHA_MAX)
+    return alpha.clamp_max(alpha_max)
 
 
 class _Probe(torch.autograd.Function):
@@ -153,13 +153,16 @@ class _Probe(torch.autograd.Function):
 
 
 class ReferenceRasterizer:
-    """`SplatRasterizer` in plain torch.  No early termination: pictures are exact to rounding."""
+    """`SplatRasterizer` in plain torch.  No early termination: pictures are exact to rounding.
+
+    alpha_max: for comparison with backends that clamp alpha elsewhere.
+    """
 
     name = "reference"
-    capabilities = Capabilities(device="any")
 
-    def __init__(self, pixels_per_chunk: int = 1024):
+    def __init__(self, pixels_per_chunk: int = 1024, alpha_max: float = ALPHA_MAX):
         self.pixels_per_chunk = pixels_per_chunk
+        self.capabilities = Capabilities(device="any", alpha_max=alpha_max)
 
     def rasterize(
         self, gaussians: Gaussians, camera: Camera, features: Tensor, options: RasterOptions = RasterOptions()
@@ -176,7 +179,7 @@ class ReferenceRasterizer:
         images, medians = [], []
         for chunk in pixels.split(self.pixels_per_chunk):
             shift = _Probe.apply(screen.means, len(chunk), statistics, screen.index)
-            alpha = _alphas(screen, chunk, gaussians.surfels, shift)
+            alpha = _alphas(screen, chunk, gaussians.surfels, shift, self.capabilities.alpha_max)
             passing = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha], 1), 1)
             images.append((alpha * passing[:, :-1]) @ values)
             crossing = (passing[:, :-1] >= 0.5) & (passing[:, 1:] < 0.5)

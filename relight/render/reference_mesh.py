@@ -33,7 +33,7 @@ def visible_faces(
     n = n * determinant.sign()[:, None, None]
     # Of two faces with opposite coefficients at their common edge, one owns the edge itself.
     owns = (n[..., 0] > 0) | ((n[..., 0] == 0) & (n[..., 1] > 0))
-    least = torch.where(owns, 0.0, _TINY)
+    least = (~owns).double() * _TINY
     best = torch.zeros_like(limit)
     owner = torch.full(limit.shape, -1, dtype=torch.int32, device=vertices.device)
     step = max(1, _CHUNK // max(1, 3 * len(homogeneous)))

@@ -321,6 +321,10 @@ def backward(points, faces, order, start, barycentrics, depth, barycentrics_grad
 def unproject_gradient(gradient, vertices, pose, lens, out, pose_out):
     """dL/d(homogeneous) (V, 3) to dL/d(world positions) and dL/d(pose) (3, 4)."""
     for i in range(vertices.shape[0]):
+        if gradient[i, 0] == 0.0 and gradient[i, 1] == 0.0 and gradient[i, 2] == 0.0:
+            # Nothing of it is seen; it may not even be finite.
+            out[i, 0] = out[i, 1] = out[i, 2] = 0.0
+            continue
         gx = lens[0] * gradient[i, 0]
         gy = lens[1] * gradient[i, 1]
         gz = lens[2] * gradient[i, 0] + lens[3] * gradient[i, 1] + gradient[i, 2]
