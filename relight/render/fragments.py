@@ -91,7 +91,7 @@ def weighted_corners(attributes: Tensor, faces: Tensor, face: Tensor, weights: T
 def interpolate_torch(attributes: Tensor, faces: Tensor, face: Tensor, weights: Tensor) -> Tensor:
     """The twin of the kernels, on any device.  face: (...,).  weights: (..., 3).  Returns (..., C)."""
     corners = attributes.index_select(0, faces.long()[face.clamp_min(0).long()].flatten())
-    blended = (corners.view(*face.shape, 3, -1) * weights[..., None]).sum(-2)
+    blended = (corners.view(*face.shape, 3, attributes.shape[1]) * weights[..., None]).sum(-2)
     return blended * (face >= 0)[..., None]
 
 
@@ -103,7 +103,7 @@ class _Interpolate(torch.autograd.Function):
         ctx.save_for_backward(attributes, weights, faces, face)
         out = torch.empty(face.numel(), attributes.shape[1], dtype=attributes.dtype)
         kernels.forward(*_arrays(attributes, faces, face, weights), torch.get_num_threads(), out.numpy())
-        return out.view(*face.shape, -1) if attributes.shape[1] else out.view(*face.shape, 0)
+        return out.view(*face.shape, attributes.shape[1])
 
     @staticmethod
     def backward(ctx, *gradients):

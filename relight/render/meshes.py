@@ -65,7 +65,7 @@ class Visible:
         """(N, C) values of the points to a picture (H, W, C).  Differentiable."""
         mask = self.mask
         picture = values.new_full((mask.numel(), values.shape[1]), background)
-        return picture.index_copy(0, mask.flatten().nonzero()[:, 0], values).view(*mask.shape, -1)
+        return picture.index_copy(0, mask.flatten().nonzero()[:, 0], values).view(*mask.shape, values.shape[1])
 
     @property
     def depth(self) -> Tensor:

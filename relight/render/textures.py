@@ -77,7 +77,7 @@ def lookup(pyramid: Pyramid, uv: Tensor, lod: Tensor | None, wrap: tuple[str, st
         values: Tensor = _Lookup.apply(pyramid.texels, flat, level, pyramid.levels, wrap)  # type: ignore[assignment]
     else:
         values = lookup_torch(pyramid, flat, level, wrap)
-    return values.view(*uv.shape[:-1], -1)
+    return values.view(*uv.shape[:-1], pyramid.texels.shape[1])
 
 
 def lookup_torch(pyramid: Pyramid, uv: Tensor, lod: Tensor, wrap: tuple[str, str]) -> Tensor:

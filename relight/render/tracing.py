@@ -31,8 +31,7 @@ class EmbreeTracer:
         reason = unavailable()
         if reason is not None:
             raise BackendUnavailableError(f"rays: {reason}")
-        import open3d
-
+        open3d = _open3d()
         # Its stubs know no arrays.
         self._tensor: Any = open3d.core.Tensor
         if mesh.vertices.device.type != "cpu" or not len(mesh.faces):
@@ -78,7 +77,16 @@ class EmbreeTracer:
 def unavailable() -> str | None:
     """Why rays can't be traced here, or None if they can."""
     try:
-        import open3d  # noqa: F401
+        _open3d()
     except Exception as error:  # its shared libraries may be missing
         return f'open3d cannot be imported ({error}); pip install "relight[mesh]", on Linux also libusb-1.0 and libGL'
     return None
+
+
+def _open3d() -> Any:
+    from relight.render import kernels
+
+    kernels.start_threads()
+    import open3d
+
+    return open3d

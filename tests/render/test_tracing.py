@@ -1,0 +1,134 @@
+"""Rays through Embree against the rasteriser and closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from relight.errors import ShapeError
+from relight.geometry.camera import Camera
+from relight.geometry.material import Material, Texture
+from relight.geometry.mesh import Mesh, merge
+from relight.geometry.transforms import look_at
+from relight.render import tracing
+from relight.render.backends.mesh_cpu import MeshCpu
+from relight.render.meshes import surface
+from relight.render.tracing import EmbreeTracer
+from relight.shading.tracing import Tracer
+from relight.testing.mesh_conformance import sphere
+
+REASON = tracing.unavailable()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no rays: {REASON}")
+INFINITE = float("inf")
+
+
+def scene() -> Mesh:
+    """A textured globe of radius 1 over a floor at z = -1."""
+    g = torch.Generator().manual_seed(0)
+    ball = sphere(24, 16)
+    uv = torch.stack([ball.vertices[:, 0], ball.vertices[:, 1]], 1) * 0.5 + 0.5
+    picture = Material(base_color_texture=Texture(torch.rand(4, 4, 3, generator=g)), double_sided=True)
+    floor = torch.tensor([[-4.0, -4.0, -1.2], [4.0, -4.0, -1.2], [4.0, 4.0, -1.2], [-4.0, 4.0, -1.2]])
+    up = torch.tensor([0.0, 0.0, 1.0]).expand(4, 3)
+    grey = Material(base_color=torch.tensor([0.3, 0.4, 0.5, 1.0]))
+    return merge(
+        [
+            replace(ball, uv=uv, materials=(picture,)),
+            Mesh(floor, torch.tensor([[0, 1, 2], [0, 2, 3]]), normals=up, materials=(grey,)),
+        ]
+    )
+
+
+def _camera() -> Camera:
+    return Camera.from_fov(
+        look_at(torch.tensor([3.0, 2.0, 1.5]), torch.zeros(3), torch.tensor([0.0, 0.0, 1.0])), 0.9, 40, 30
+    )
+
+
+def test_it_is_a_tracer():
+    assert isinstance(EmbreeTracer(scene()), Tracer)
+
+
+def test_primary_rays_see_what_the_rasteriser_sees():
+    mesh, camera = scene(), _camera()
+    seen = surface(mesh, camera, MeshCpu(), cull=False)
+    directions = camera.ray_directions().reshape(-1, 3)
+    hits, found = EmbreeTracer(mesh).trace(camera.position.expand_as(directions), directions)
+    assert (hits != seen.mask.flatten()).sum() <= 2
+    both = hits & seen.mask.flatten()
+    points = seen.spread(torch.cat([seen.surface.position, seen.surface.normal], 1)).view(-1, 6)
+    colors = seen.spread(surface(mesh, camera, MeshCpu(), cull=False).surface.view).view(-1, 3)
+    close = (found.position - points[:, :3]).norm(dim=-1)[both] < 1e-4
+    assert close.float().mean() > 0.99
+    assert ((found.normal * points[:, 3:]).sum(-1)[both] > 0.999).float().mean() > 0.99
+    torch.testing.assert_close(found.view[both], colors[both], rtol=0, atol=1e-3)
+    assert all(bool(t.isfinite().all()) for t in (found.position, found.normal, found.base_color, found.roughness))
+
+
+def test_hits_carry_the_material():
+    mesh = scene()
+    down = torch.tensor([[3.0, 3.0, 5.0], [0.1, 0.2, 5.0], [9.0, 9.0, 5.0]])
+    hits, found = EmbreeTracer(mesh).trace(down, torch.tensor([0.0, 0.0, -1.0]).expand(3, 3))
+    assert hits.tolist() == [True, True, False]
+    torch.testing.assert_close(found.base_color[0], torch.tensor([0.3, 0.4, 0.5]))
+    texture = mesh.materials[0].base_color_texture
+    assert texture is not None and found.base_color[1].std() > 0
+    assert found.base_color[1].max() <= texture.image.max()
+    torch.testing.assert_close(found.geometric_normal[0], torch.tensor([0.0, 0.0, 1.0]))  # type: ignore[index]
+
+
+def test_points_on_a_convex_surface_see_out_and_not_in():
+    """No ray hits the face that it leaves, at any angle; those that go inwards are blocked, but for some that
+    leave again by the next face, nearer than the offset."""
+    g = torch.Generator().manual_seed(1)
+    ball = sphere(24, 16, radius=100.0)
+    tracer = EmbreeTracer(ball)
+    weights = torch.rand(4000, 3, generator=g)
+    weights = weights / weights.sum(1, keepdim=True)
+    face = torch.randint(0, len(ball.faces), (4000,), generator=g)
+    points = (ball.corner_positions()[face] * weights[..., None]).sum(1)
+    normal = ball.face_normals()[face]
+    d = torch.nn.functional.normalize(torch.randn(4000, 3, generator=g), dim=-1)
+    cosine = (d * normal).sum(-1)
+    blocked = tracer.occluded(points, d, torch.full((4000,), INFINITE))
+    assert not blocked[cosine > 0.02].any()
+    assert blocked[cosine < -0.02].float().mean() > 0.998
+
+
+def test_rays_end_where_they_are_told():
+    tracer = EmbreeTracer(scene())
+    origin = torch.tensor([[0.0, 0.0, 5.0]]).expand(4, 3)
+    down = torch.tensor([[0.0, 0.0, -1.0]]).expand(4, 3)
+    # The globe's top is 4 away; a light that lies on it is not hidden by itself.
+    far = torch.tensor([3.9, 4.0, 4.1, INFINITE])
+    assert tracer.occluded(origin, down, far).tolist() == [False, False, True, True]
+    away = tracer.occluded(origin, -down, torch.full((4,), INFINITE))
+    assert not away.any()
+    assert tracer.occluded(origin[:0], down[:0], far[:0]).shape == (0,)
+
+
+def test_rays_do_not_slip_between_faces():
+    """Straight at edges and vertices of a closed globe, from inside."""
+    ball = sphere(24, 16)
+    tracer = EmbreeTracer(ball)
+    corners = ball.corner_positions()
+    targets = torch.cat([ball.vertices, (corners[:, 0] + corners[:, 1]) / 2, (corners[:, 1] + corners[:, 2]) / 2])
+    directions = torch.nn.functional.normalize(targets, dim=-1)
+    hits, _ = tracer.trace(torch.zeros_like(directions), directions)
+    assert hits.all()
+
+
+def test_gradients_reach_the_material_of_hits():
+    image = torch.rand(4, 4, 3, requires_grad=True)
+    mesh = scene()
+    mesh = replace(mesh, materials=(replace(mesh.materials[0], base_color_texture=Texture(image)), mesh.materials[1]))
+    hits, found = EmbreeTracer(mesh).trace(torch.tensor([[0.1, 0.2, 5.0]]), torch.tensor([[0.0, 0.0, -1.0]]))
+    found.base_color[hits].sum().backward()
+    assert image.grad is not None and float(image.grad.sum()) == pytest.approx(3.0, rel=1e-5)
+
+
+def test_a_mesh_without_faces_is_refused():
+    with pytest.raises(ShapeError, match="faces"):
+        EmbreeTracer(replace(sphere(4, 3), faces=torch.zeros(0, 3, dtype=torch.int64)))
