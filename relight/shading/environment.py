@@ -11,8 +11,7 @@ from torch import Tensor
 
 from relight.errors import ShapeError
 from relight.shading.lights import FAR, LightSample
-from relight.shading.microfacet import alpha_of
-from relight.shading.surface import frame
+from relight.shading.prefilter import blurred
 
 Z_UP = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0))
 """env_from_world of a world whose +Z is up and whose maps are looked up at u = atan2(x, y) / 2 pi, v = acos(z) / pi."""
@@ -132,57 +131,19 @@ class Environment:
         return LightSample(direction, torch.full_like(pdf, FAR), self.eval(direction), pdf)
 
     @cached_property
-    def irradiance_sh(self) -> Tensor:
-        """(9, 3) coefficients of irradiance / pi in the map's frame (Ramamoorthi and Hanrahan, SIGGRAPH 2001)."""
-        height, width = self.radiance.shape[:2]
-        uv = _centres(height, width).to(self.radiance)
-        edges = torch.linspace(0, math.pi, height + 1, device=uv.device).cos()
-        solid = (edges[:-1] - edges[1:])[:, None] * (2 * math.pi / width)
-        local = Environment(self.radiance).directions(uv)
-        basis = _sh9(local) * solid[..., None]
-        moments = torch.einsum("hwk,hwc->kc", basis, self.radiance)
-        return moments * moments.new_tensor([1.0, *[2 / 3] * 3, *[1 / 4] * 5])[:, None]
+    def _irradiance(self) -> Tensor:
+        return blurred(self.radiance, None)
 
     def irradiance(self, normals: Tensor) -> Tensor:
         """(..., 3) irradiance / pi: what a white Lambertian surface with these normals shows."""
-        return (_sh9(normals @ self.rotation.to(normals).mT) @ self.irradiance_sh).clamp_min(0)
+        return bilinear(self._irradiance, self.uv(normals))
 
     @cached_property
     def prefiltered(self) -> tuple[Tensor, ...]:
         """One map a level of ROUGHNESS_LEVELS: seen by GGX lobes whose eye, normal and mirror direction coincide
-        (Karis 2013), by filtered importance sampling (Krivanek and Colbert, EGSR 2008).
+        (Karis 2013).  Kept: an environment whose radiance is being fitted is a new one in every step.
         """
-        mips = [self.radiance]
-        while min(mips[-1].shape[:2]) > 4:
-            mips.append(torch.nn.functional.avg_pool2d(mips[-1].permute(2, 0, 1)[None], 2)[0].permute(1, 2, 0))
-        return (self.radiance, *(self._blurred(r, mips) for r in ROUGHNESS_LEVELS[1:]))
-
-    def _blurred(self, roughness: float, mips: list[Tensor], count: int = 64) -> Tensor:
-        height, width = self.radiance.shape[:2]
-        # The lobe's width decides how fine the result needs to be.
-        size = min(height, max(8, round(8 / roughness**2)))
-        normals = Environment(self.radiance).directions(_centres(size, 2 * size).to(self.radiance))
-        i = torch.arange(count, dtype=torch.float64)
-        u1, u2 = (i + 0.5) / count, (0.5 + i * 0.6180339887498949) % 1
-        a2 = float(alpha_of(torch.tensor(roughness))) ** 2
-        cos_h = torch.sqrt((1 - u1) / (1 + (a2 - 1) * u1))
-        density = a2 / (math.pi * (1 + (a2 - 1) * cos_h**2) ** 2) / 4
-        cos_l = 2 * cos_h * cos_h - 1
-        sin_l = torch.sqrt((1 - cos_l * cos_l).clamp_min(0))
-        texel = 2 * math.pi**2 / (height * width)
-        level = (0.5 * torch.log2(1 / (count * density) / texel) + 0.5).clamp(0, len(mips) - 1).round().long()
-        tangent, bitangent = frame(normals)
-        total, weights = torch.zeros_like(normals), 0.0
-        for k in range(count):
-            weight = float(cos_l[k])
-            if weight <= 0:
-                continue
-            x = float(sin_l[k] * torch.cos(2 * math.pi * u2[k]))
-            y = float(sin_l[k] * torch.sin(2 * math.pi * u2[k]))
-            direction = x * tangent + y * bitangent + weight * normals
-            total = total + weight * Environment(mips[int(level[k])]).eval(direction)
-            weights += weight
-        return total / weights
+        return (self.radiance, *(blurred(self.radiance, r) for r in ROUGHNESS_LEVELS[1:]))
 
     def reflection(self, directions: Tensor, roughness: Tensor) -> Tensor:
         """(..., 3) prefiltered radiance about (..., 3) mirror directions, linear between levels of roughness (...,)."""
@@ -212,21 +173,3 @@ def bilinear(image: Tensor, uv: Tensor) -> Tensor:
     upper = flat[top + left] * (1 - fx) + flat[top + right] * fx
     lower = flat[bottom + left] * (1 - fx) + flat[bottom + right] * fx
     return upper * (1 - fy) + lower * fy
-
-
-def _centres(height: int, width: int) -> Tensor:
-    v, u = torch.meshgrid((torch.arange(height) + 0.5) / height, (torch.arange(width) + 0.5) / width, indexing="ij")
-    return torch.stack([u, v], -1)
-
-
-def _sh9(d: Tensor) -> Tensor:
-    """(..., 9) real spherical harmonics to band 2, orthonormal."""
-    x, y, z = d.unbind(-1)
-    return torch.stack(
-        [
-            torch.full_like(x, 0.28209479177387814), 0.4886025119029199 * y, 0.4886025119029199 * z,
-            0.4886025119029199 * x, 1.0925484305920792 * x * y, 1.0925484305920792 * y * z,
-            0.31539156525252005 * (3 * z * z - 1), 1.0925484305920792 * x * z, 0.5462742152960396 * (x * x - y * y),
-        ],
-        -1,
-    )  # fmt: skip

@@ -51,7 +51,7 @@ def shade(
 
 @dataclass(frozen=True)
 class SplitSum:
-    """Prefiltered environment times directional albedo (Karis 2013), diffuse by irradiance in spherical harmonics.
+    """Prefiltered environment times directional albedo, irradiance times diffuse albedo (Karis 2013).
 
     Fast and without noise.  Shadows of far lights are left out (occlusion stands for them); other lights are summed at
     one point, with shadows if there is a tracer.  The error against Monte Carlo is in the published table.
