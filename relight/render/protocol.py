@@ -45,7 +45,7 @@ class ScreenStatistics:
     """What one rasterisation knows about each Gaussian in the picture; filled in place by the backend.
 
     radii: (N,) pixels, half the larger side of the screen box; 0 where the Gaussian is not drawn.
-    means: (N, 2) pixels, detached.
+    means: (N, 2) pixels, detached; without meaning where the Gaussian is not drawn.
     gradients, absolute_gradients: (N, 2), dL/d(screen mean) in loss per pixel, and the same with the absolute value
         taken per pixel before summing (AbsGS, Ye et al. 2024).  None until `backward` has run.
     """
@@ -91,7 +91,8 @@ class Capabilities:
     camera_gradient: differentiates in `camera.world_from_camera`.
     median_depth: fills `SplatImage.median_depth`.
     absolute_gradients: fills `ScreenStatistics.absolute_gradients` of surfels exactly, not with a lower bound.
-    deterministic: the same input gives the same bits, whatever the number of threads.
+    deterministic: the same input gives the same bits; with another number of threads too, but for the gradient of the
+        camera, which is a sum over all Gaussians.
     alpha_max: where it clamps alpha.
     """
 

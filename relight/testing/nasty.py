@@ -97,7 +97,7 @@ def _flat() -> Case:
 
 def _opaque_stack() -> Case:
     case = cloud(300, size=0.6)
-    return _with(case, logit_opacity=torch.full((300,), 9.0))
+    return replace(_with(case, logit_opacity=torch.full((300,), 9.0)), camera=camera(27, 19, focal=25.0))
 
 
 def _faint() -> Case:
@@ -120,6 +120,21 @@ def _long_quaternions() -> Case:
     return _with(case, quats_wxyz=quats)
 
 
+def _zero_quaternions() -> Case:
+    case = cloud(40)
+    quats = case.gaussians.quats_wxyz.clone()
+    quats[::2] = 0.0
+    return _with(case, quats_wxyz=quats)
+
+
+def _all_sizes() -> Case:
+    """A thousandth of a pixel to larger than the picture, each axis by itself."""
+    case = cloud(60)
+    scales = torch.linspace(math.log(1e-4), math.log(3.0), 180)
+    order = torch.randperm(180, generator=torch.Generator().manual_seed(0))
+    return _with(case, log_scales=scales[order].view(60, 3))
+
+
 def _edge_on() -> Case:
     """The third axis is at right angles to the view: a disc is seen from its side."""
     case = cloud(30)
@@ -140,6 +155,30 @@ def _sized(width: int, height: int) -> Callable[[], Case]:
 
 def _channels(count: int) -> Callable[[], Case]:
     return lambda: cloud(30, channels=count)
+
+
+def _cropped() -> Case:
+    """A window of a larger picture: the principal point is outside."""
+    case = cloud(depth=3.0)
+    camera_ = replace(camera(), cx=-14.0, cy=50.0)
+    shift = torch.tensor([34.5 / camera_.fx, -32.5 / camera_.fy, 0.0])
+    return replace(_with(case, means=case.gaussians.means + 3.0 * shift), camera=camera_)
+
+
+def _from_afar() -> Case:
+    """Both the camera and what it sees are far from the origin of the world, as in surveyed captures."""
+    case = _turned()
+    offset = torch.tensor([300.0, -200.0, 50.0])
+    pose = case.camera.world_from_camera.clone()
+    pose[:3, 3] += offset
+    moved = _with(case, means=case.gaussians.means + offset)
+    return replace(moved, camera=replace(case.camera, world_from_camera=pose))
+
+
+def _signed() -> Case:
+    """Features that are no colours: negative and large."""
+    case = cloud(40, channels=7)
+    return replace(case, features=20.0 * case.features - 10.0)
 
 
 def _turned() -> Case:
@@ -168,16 +207,41 @@ CASES: dict[str, Callable[[], Case]] = {
     "faint": _faint,
     "equal depths": _equal_depths,
     "quaternions of any length": _long_quaternions,
+    "quaternions of zero": _zero_quaternions,
+    "all sizes": _all_sizes,
     "edge-on": _edge_on,
     "wide angle": _wide,
+    "cropped": _cropped,
+    "far from the origin": _from_afar,
     "one pixel": _sized(1, 1),
     "a tile and a pixel": _sized(17, 33),
     "a row": _sized(64, 1),
     "1 channel": _channels(1),
-    "7 channels": _channels(7),
+    "7 signed channels": _signed,
+    "32 channels": _channels(32),
     "33 channels": _channels(33),
 }
 """All of them; each is made anew and deterministic."""
+
+
+def extremes() -> dict[str, Case]:
+    """By parameter: half of the Gaussians have values at the ends of what can be computed with in float32."""
+    values = {
+        "means": (0.0, 1e-30, 1e-10, 1e6, 1e9, 1e12),
+        "quats_wxyz": (0.0, 1e-38, 1e-20, 1e-12, 1e15, 3e38),
+        "log_scales": (-200.0, -80.0, -40.0, 20.0, 40.0, 80.0),
+        "logit_opacity": (-200.0, -90.0, -20.0, 20.0, 90.0, 200.0),
+    }
+    found = {}
+    for name, ends in values.items():
+        case = cloud(48)
+        tensor = getattr(case.gaussians, name).clone()
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randint(len(ends), tensor[::2].shape, generator=generator)
+        signs = tensor[::2].sign() if name in ("means", "quats_wxyz") else 1.0
+        tensor[::2] = torch.tensor(ends)[chosen] * signs
+        found[name] = _with(case, **{name: tensor})
+    return found
 
 
 def broken(value: float = math.nan) -> dict[str, tuple[Case, Tensor]]:

@@ -1,0 +1,1 @@
+"""What tests are made of, public for the authors of backends, stages and formats."""
