@@ -107,7 +107,10 @@ class _Reader:
         vertices = values("POSITION", 3)
         assert vertices is not None
         if "indices" in primitive:
-            indices = torch.from_numpy(self.file.accessor(primitive["indices"])[:, 0].astype(np.int64))
+            stored = self.file.accessor(primitive["indices"])
+            if not np.issubdtype(stored.dtype, np.unsignedinteger):
+                raise self.file.error("has indices that are not unsigned integers")
+            indices = torch.from_numpy(stored[:, 0].astype(np.int64))
         else:
             indices = torch.arange(len(vertices))
         faces = _triangles(indices, mode)
