@@ -116,7 +116,7 @@ def test_both_containers_are_read(tmp_path, container):
 def test_lists_strips_and_fans_turn_the_same_way(tmp_path, mode, indices, faces):
     w = Writer().quad()
     w.primitive.update(mode=mode, indices=w.accessor(np.array(indices, np.uint8)))
-    w.primitive["attributes"]["NORMAL"] = w.accessor(np.tile(np.float32([0, 0, 1]), (4, 1)))
+    w.primitive["attributes"]["NORMAL"] = w.accessor(np.tile(np.array([0, 0, 1], np.float32), (4, 1)))
     mesh = load_model(w.gltf(tmp_path))
     assert mesh.faces.tolist() == faces
     assert (mesh.face_normals()[:, 2] > 0).all()
@@ -127,7 +127,7 @@ def test_interleaved_and_sparse_accessors(tmp_path):
     both = np.concatenate([CORNERS, CORNERS + 5], 1)
     view = w.view(both.tobytes())
     w.json["bufferViews"][view]["byteStride"] = 24
-    where, values = w.view(np.array([2], np.uint16).tobytes()), w.view(np.float32([[9, 9, 9]]).tobytes())
+    where, values = w.view(np.array([2], np.uint16).tobytes()), w.view(np.array([[9, 9, 9]], np.float32).tobytes())
     sparse = {"count": 1, "indices": {"bufferView": where, "componentType": 5123}, "values": {"bufferView": values}}
     w.json["accessors"].append(
         {"bufferView": view, "byteOffset": 12, "count": 4, "type": "VEC3", "componentType": 5126, "sparse": sparse}
