@@ -70,7 +70,10 @@ class SplitSum:
 
     def _surroundings(self, bsdf: Bsdf, light: Surroundings) -> Tensor:
         surface = bsdf.surface
+        # Rough lobes lean towards the normal, where the light's cosine is large; r^3 fits Monte Carlo best.
         mirror = reflect(surface.view, surface.normal)
+        mirror = torch.lerp(mirror, surface.normal, (surface.roughness**3)[..., None])
+        mirror = torch.nn.functional.normalize(mirror, dim=-1)
         out = light.reflection(mirror, surface.roughness) * bsdf.specular_albedo()
         out = out + light.irradiance(surface.normal) * bsdf.under
         return out if surface.occlusion is None else out * surface.occlusion[..., None]
