@@ -13,8 +13,7 @@ from importlib.util import find_spec
 
 OPTIONAL = {
     "mitsuba": ("reference", "path-traced ground truth"),
-    "open3d": ("mesh", "meshes and rays"),
-    "trimesh": ("mesh", "mesh files"),
+    "open3d": ("mesh", "shadows and bounces on the CPU"),
     "gsplat": ("gsplat", "splats on an NVIDIA GPU"),
     "viser": ("viewer", "the live viewer"),
     "diffusers": ("diffusion", "diffusion models"),

@@ -35,10 +35,8 @@ def load_model(path: str | Path) -> Mesh:
 
 
 def _through_trimesh(path: Path) -> Mesh:
-    try:
-        import trimesh
-    except ImportError:
-        raise DataError(f'{path}: reading {path.suffix} needs trimesh; pip install "relight[mesh]"') from None
+    import trimesh
+
     try:
         loaded: Any = trimesh.load(path, process=False)
     except Exception as error:  # parsers raise whatever they like on broken files

@@ -261,7 +261,6 @@ def test_wrong_files_are_told(tmp_path):
 
 
 def test_an_obj_brings_its_material(tmp_path):
-    pytest.importorskip("trimesh")
     Image.new("RGB", (4, 4), (188, 0, 255)).save(tmp_path / "skin.png")
     (tmp_path / "m.mtl").write_text("newmtl skin\nKd 1 1 1\nNs 98\nmap_Kd skin.png\n")
     (tmp_path / "m.obj").write_text(
