@@ -94,6 +94,8 @@ class Capabilities:
     deterministic: the same input gives the same bits; with another number of threads too, but for the gradient of the
         camera, which is a sum over all Gaussians.
     alpha_max: where it clamps alpha.
+    floor_on_box: the screen-space floor of a surfel is around the middle of its 1-sigma outline's box, as in 2DGS's
+        code, not around its projected centre, as in 2DGS's equation 11.
     """
 
     device: str
@@ -103,6 +105,7 @@ class Capabilities:
     absolute_gradients: bool = True
     deterministic: bool = True
     alpha_max: float = ALPHA_MAX
+    floor_on_box: bool = False
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ Memory grows with Gaussians x pixels of a chunk; meant for at most a thousand Ga
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from torch import Tensor
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import (
-    ALPHA_MAX,
     ALPHA_MIN,
     Capabilities,
     RasterOptions,
@@ -32,7 +31,7 @@ class _Screen:
 
     index: (M,) into the input.  means: (M, 2) pixels.  depth: (M,).  opacity: (M,).
     shape: ellipsoid: conic xx, xy, yy; surfel: the six numbers of (u, v) = (s0 dx + s1 dy, s2 dx + s3 dy) /
-    (1 + s4 dx + s5 dy) with d = pixel - mean.
+    (1 + s4 dx + s5 dy) with d = pixel - mean, then where d is at the middle of the screen-space floor.
     half_box: (M, 2) pixels, half sides of the box where alpha >= ALPHA_MIN.
     """
 
@@ -64,8 +63,8 @@ def _ellipsoids(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera, option
     return torch.stack([yy / det, -xy / det, xx / det], -1), opacity, half_box
 
 
-def _surfels(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera):
-    """2DGS: shape (M, 6), opacity (M,), half box (M, 2) from camera-frame centres and scaled axes."""
+def _surfels(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera, floor_on_box: bool):
+    """2DGS: shape (M, 8), opacity (M,), half box (M, 2) from camera-frame centres and scaled axes."""
     focal = t.new_tensor([camera.fx, camera.fy])
     slopes = t[:, :2] / t[:, 2:]
     tangents = focal[:, None] * (axes[:, :2, :2] - slopes[:, :, None] * axes[:, 2:, :2])
@@ -77,21 +76,26 @@ def _surfels(t: Tensor, axes: Tensor, opacity: Tensor, camera: Camera):
     shape = torch.cat([(t[:, 2:, None] * inverse).flatten(1), slants], 1)
     # Seen from the side: an ellipse so small that only the screen-space floor is left.
     shape = torch.where(edge_on[:, None], shape.new_tensor([1e9, 0, 0, 1e9, 0, 0]), shape)
-    reach = (2 * (opacity.detach() / ALPHA_MIN).clamp_min(1.0).log())[:, None]
-    with torch.no_grad():
-        # The disc's outline is a conic section; its box follows from tangent lines (2DGS, eq. 9).
-        back = torch.linalg.inv(shape[:, :4].reshape(-1, 2, 2))
-        slant = -(shape[:, None, 4:] @ back)[:, 0]
+    # The disc's outline is a conic section; its box follows from tangent lines (2DGS, eq. 9).
+    back = torch.linalg.inv(shape[:, :4].reshape(-1, 2, 2))
+    slant = -(shape[:, None, 4:] @ back)[:, 0]
+
+    def outline(reach) -> tuple[Tensor, Tensor]:
         f = 1 - reach * slant.square().sum(-1, keepdim=True)
-        middle = -reach * (back * slant[:, None]).sum(-1) / f
+        return f, -reach * (back * slant[:, None]).sum(-1) / f
+
+    floor = outline(1.0)[1] if floor_on_box else torch.zeros_like(shape[:, :2])
+    with torch.no_grad():
+        reach = (2 * (opacity / ALPHA_MIN).clamp_min(1.0).log())[:, None]
+        f, middle = outline(reach)
         half = middle.abs() + (middle.square() + reach * back.square().sum(-1) / f).clamp_min(0).sqrt()
         half = torch.maximum(half, (reach / 2).sqrt())
         everywhere = 2e4 * torch.ones_like(half)
         half = torch.where(f <= 1e-4, everywhere, half)
-    return shape, opacity, half
+    return torch.cat([shape, floor], 1), opacity, half
 
 
-def _project(gaussians: Gaussians, camera: Camera, options: RasterOptions) -> _Screen:
+def _project(gaussians: Gaussians, camera: Camera, options: RasterOptions, floor_on_box: bool) -> _Screen:
     pose = camera.camera_from_world.to(gaussians.means)
     raw = torch.cat(
         [gaussians.means, gaussians.quats_wxyz, gaussians.log_scales, gaussians.logit_opacity[:, None]], 1
@@ -106,7 +110,7 @@ def _project(gaussians: Gaussians, camera: Camera, options: RasterOptions) -> _S
     focal, center = t.new_tensor([camera.fx, camera.fy]), t.new_tensor([camera.cx, camera.cy])
     means = focal * t[:, :2] / t[:, 2:] + center
     if gaussians.surfels:
-        shape, opacity, half_box = _surfels(t, axes, chosen.opacities, camera)
+        shape, opacity, half_box = _surfels(t, axes, chosen.opacities, camera, floor_on_box)
     else:
         shape, opacity, half_box = _ellipsoids(t, axes, chosen.opacities, camera, options, gaussians.antialiased)
     size = t.new_tensor([camera.width, camera.height])
@@ -125,7 +129,7 @@ def _alphas(screen: _Screen, pixels: Tensor, surfels: bool, shift: Tensor, alpha
         safe = torch.where(w == 0, torch.ones_like(w), w)
         u, v = (s[0] * dx + s[1] * dy) / safe, (s[2] * dx + s[3] * dy) / safe
         rho = torch.where(w == 0, torch.full_like(w, torch.inf), u * u + v * v)
-        exponent = torch.minimum(rho / 2, dx * dx + dy * dy)
+        exponent = torch.minimum(rho / 2, (dx - s[6]) ** 2 + (dy - s[7]) ** 2)
     else:
         exponent = 0.5 * (s[0] * dx * dx + s[2] * dy * dy) + s[1] * dx * dy
     alpha = screen.opacity * torch.exp(-exponent)
@@ -155,20 +159,20 @@ class _Probe(torch.autograd.Function):
 class ReferenceRasterizer:
     """`SplatRasterizer` in plain torch.  No early termination: pictures are exact to rounding.
 
-    alpha_max: for comparison with backends that clamp alpha elsewhere.
+    like: draw as a backend with these capabilities, where backends may differ.
     """
 
     name = "reference"
 
-    def __init__(self, pixels_per_chunk: int = 1024, alpha_max: float = ALPHA_MAX):
+    def __init__(self, pixels_per_chunk: int = 1024, like: Capabilities | None = None):
         self.pixels_per_chunk = pixels_per_chunk
-        self.capabilities = Capabilities(device="any", alpha_max=alpha_max)
+        self.capabilities = replace(like, device="any") if like else Capabilities(device="any")
 
     def rasterize(
         self, gaussians: Gaussians, camera: Camera, features: Tensor, options: RasterOptions = RasterOptions()
     ) -> SplatImage:
         """See `SplatRasterizer.rasterize`; any floating dtype."""
-        screen = _project(gaussians, camera, options)
+        screen = _project(gaussians, camera, options, self.capabilities.floor_on_box)
         n = len(gaussians)
         radii, means = features.new_zeros(n), features.new_zeros(n, 2)
         radii[screen.index] = screen.half_box.amax(-1).to(radii)

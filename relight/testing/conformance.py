@@ -115,7 +115,7 @@ def check_case(rasterizer: SplatRasterizer, case: nasty.Case, label: str) -> Non
     """Values, statistics and gradients of one case against the twin in float64."""
     able = rasterizer.capabilities
     found = draw(rasterizer, case, torch.float32, able.device)
-    expected = draw(ReferenceRasterizer(alpha_max=able.alpha_max), case, torch.float64)
+    expected = draw(ReferenceRasterizer(like=able), case, torch.float64)
     for name in ("features", "alpha", "depth"):
         _close(getattr(found.image, name), getattr(expected.image, name), f"{label}: {name}")
     if able.median_depth:
@@ -143,11 +143,12 @@ def check_case(rasterizer: SplatRasterizer, case: nasty.Case, label: str) -> Non
 def _check_statistics(found: SplatImage, expected: SplatImage, case: nasty.Case, label: str) -> None:
     radii, true_radii = found.statistics.radii.detach().cpu(), expected.statistics.radii
     drawn, truly = radii > 0, true_radii > 0
-    _few(drawn != truly, f"{label}: Gaussians drawn by one and not by the other")
+    # Boxes may be larger than what is seen, so that more may count as drawn; but none that is behind or far outside.
+    _few(truly & ~drawn, f"{label}: Gaussians drawn by the twin only")
     if case.empty and (bool(found.alpha.any()) or bool(drawn.any())):
         raise AssertionError(f"{label}: something is drawn")
     both = drawn & truly
-    # Boxes may be larger than what is seen, and what is outside the picture does not count.
+    # What is outside the picture does not count.
     largest = float(max(case.camera.width, case.camera.height))
     _few(both & (radii + 1.0 < 0.9 * true_radii.clamp_max(largest)), f"{label}: radii that are too small")
     means, true_means = found.statistics.means.detach().cpu().double(), expected.statistics.means

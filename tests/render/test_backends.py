@@ -225,7 +225,7 @@ FAULTS = {
     "no gradient of opacity": "gradient of logit_opacity",
     "no gradient of the camera": "gradient of camera twist",
     "gradient of means 2 % off": "gradient of means",
-    "nothing counts as drawn": "drawn by one",
+    "nothing counts as drawn": "drawn by the twin only",
     "normalised screen means": "screen means",
     "screen gradients for other rows": r"gradient of screen means \(gradients\)",
 }
