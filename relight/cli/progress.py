@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -15,16 +17,28 @@ SHOWN = {"loss": "loss {:.4f}", "train_psnr": "{:.2f} dB", "gaussians": "{:,.0f}
 LINE_SECONDS = 10.0
 
 
+def _bars(console: Console, *, quiet: bool) -> Bars:
+    return Bars(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"), console=console, disable=quiet or not console.is_terminal,
+    )  # fmt: skip
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """One bar on standard error: `advance(steps)`, and `advance(0, total=n)` once it is known."""
+    with _bars(Console(stderr=True), quiet=False) as bars:
+        task = bars.add_task(title, total=total, note="")
+        yield lambda steps, **changes: bars.update(task, advance=steps, **changes)
+
+
 class Terminal:
     """A pipeline listener; open with `with`."""
 
     def __init__(self, *, quiet: bool = False):
         # Results go to standard output, so that they can be piped; this doesn't.
         self.console = Console(quiet=quiet, stderr=True, highlight=False)
-        self.bars = Bars(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=self.console, disable=quiet or not self.console.is_terminal,
-        )  # fmt: skip
+        self.bars = _bars(self.console, quiet=quiet)
         self.names: tuple[str, ...] = ()
         self.task: TaskID | None = None
         self.printed, self.printed_step = 0.0, 0
