@@ -10,9 +10,10 @@ from functools import partial
 
 from benchmarks.record import record
 from relight.shading.bsdf import Bsdf
-from relight.testing.laws import COSINES, furnace_error
+from relight.testing.laws import furnace_error
 
-ROUGHNESS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+ROUGHNESS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+COSINES = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.05)
 MATERIALS = {
     "metal": (1.0, Bsdf),
     "half metal": (0.5, Bsdf),
@@ -27,7 +28,9 @@ def main() -> None:
     options = parser.parse_args()
     table: dict[str, dict[str, float]] = {}
     for name, (metallic, model) in MATERIALS.items():
-        errors = {r: furnace_error(r, metallic, samples=options.samples, bsdf=model) for r in ROUGHNESS}
+        errors = {
+            r: furnace_error(r, metallic, cosines=COSINES, samples=options.samples, bsdf=model) for r in ROUGHNESS
+        }
         table[name] = {f"{r:g}": 100 * float(e[e.abs().argmax()]) for r, e in errors.items()}
     record(
         "shading_furnace",

@@ -83,8 +83,9 @@ def test_faults_of_lights_are_noticed(fault, message):
 
 
 @pytest.mark.parametrize("roughness", [0.06, 0.15, 0.3, 0.5, 0.7, 0.85, 1.0])
-def test_white_metal_reflects_all_light_to_half_a_per_cent(roughness):
-    assert float(laws.furnace_error(roughness, 1.0).abs().max()) < 5e-3
+def test_white_metal_reflects_all_light(roughness):
+    """The goal is half a per cent; a table with fewer entries, or with noise in them, misses this."""
+    assert float(laws.furnace_error(roughness, 1.0).abs().max()) < 2e-3
 
 
 @pytest.mark.parametrize("roughness", [0.15, 0.5, 1.0])
