@@ -6,7 +6,7 @@ shade(surface, [environment, Sun(...)], MonteCarlo(samples=64), tracer=tracer)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
 from relight.shading.lights import Light, LightSample, Surroundings
 from relight.shading.spherical_harmonics import SphericalHarmonics
-from relight.shading.surface import Surface, dot, reflect
+from relight.shading.surface import Surface, dot, leant, reflect
 from relight.shading.tracing import Tracer
 
 
@@ -39,9 +39,12 @@ def shade(
     """(..., 3) linear radiance that leaves towards the eye, emission included.
 
     tracer: what casts shadows; None for nothing.  The same seed gives the same picture.
+    Normals that mirror the eye into the surface are leant towards the geometric normal (see `leant`).
     Differentiable in everything of surface and lights, except where rays go.
     """
     flat = surface.flat()
+    if flat.geometric_normal is not None:
+        flat = replace(flat, normal=leant(flat.normal, flat.geometric_normal, flat.view))
     all_lights = [lights] if isinstance(lights, Light) else list(lights)
     out = estimator(flat, all_lights, tracer, seed)
     if flat.emission is not None:

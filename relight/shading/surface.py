@@ -15,6 +15,9 @@ _TRAILING = {
     "occlusion": (), "emission": (3,), "geometric_normal": (3,), "ior": (), "specular": (), "specular_color": (3,),
 }  # fmt: skip
 
+_LOWEST = 0.02
+"""Sine of the angle, about one degree, that `leant` keeps a mirrored eye above the face."""
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -110,6 +113,28 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def reflect(direction: Tensor, normal: Tensor) -> Tensor:
     """(..., 3) `direction`, which points away from the surface, mirrored about `normal`."""
     return 2 * dot(direction, normal)[..., None] * normal - direction
+
+
+def leant(normal: Tensor, face: Tensor, view: Tensor) -> Tensor:
+    """(..., 3) `normal`, leant towards `face` as far as it takes for the mirror image of `view` to lie above the face.
+
+    Mapped and interpolated normals may mirror the eye to below the surface itself, where no light comes from, so that
+    metals show black rims (Keller et al., The Iray Light Transport Simulation and Rendering System, 2017, adapt the
+    normal likewise).  All (..., 3) unit; a face that is seen from behind changes nothing.
+    """
+    v_g = dot(view, face)
+    # A little above: of a narrow lobe along the face, half would be lost.
+    lowest = (v_g / 2).clamp_max(_LOWEST)
+    below = (v_g > 0) & (dot(reflect(view, normal), face) < lowest)
+    side = normal - dot(normal, face)[..., None] * face
+    side = torch.where(below[..., None], side, frame(face)[0])
+    side = torch.nn.functional.normalize(side, dim=-1, eps=1e-12)
+    # A normal at the angle t from the face's mirrors the eye to the height v_g cos 2t + v_t sin 2t.
+    v_t = torch.where(below, dot(view, side), 0.0)
+    height = torch.where(below, (v_g * v_g + v_t * v_t).clamp_min(1e-12).sqrt(), 1.0)
+    steepest = (torch.atan2(v_t, v_g.clamp_min(1e-6)) + torch.acos((lowest / height).clamp(0, 1 - 1e-6))) / 2
+    steepest = steepest[..., None]
+    return torch.where(below[..., None], steepest.cos() * face + steepest.sin() * side, normal)
 
 
 def frame(normal: Tensor) -> tuple[Tensor, Tensor]:
