@@ -162,14 +162,12 @@ class Environment:
 
 def bilinear(image: Tensor, uv: Tensor) -> Tensor:
     """(..., C) of a (H, W, C) map at (..., 2) coordinates: around in u, held in v, texel centres at halves."""
-    height, width, channels = image.shape
-    x, y = uv[..., 0] * width - 0.5, (uv[..., 1] * height - 0.5).clamp(0, height - 1)
-    x0, y0 = x.detach().floor(), y.detach().floor().clamp_max(max(height - 2, 0))
-    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
-    left, right = x0.long() % width, (x0.long() + 1) % width
-    top = y0.long() * width
-    bottom = (y0.long() + 1).clamp_max(height - 1) * width
-    flat = image.reshape(-1, channels)
-    upper = flat[top + left] * (1 - fx) + flat[top + right] * fx
-    lower = flat[bottom + left] * (1 - fx) + flat[bottom + right] * fx
-    return upper * (1 - fy) + lower * fy
+    width, channels = image.shape[1:]
+    # One more column on either side, so that interpolation goes around.
+    around = torch.cat([image[:, -1:], image, image[:, :1]], 1).permute(2, 0, 1)[None]
+    u = uv[..., 0] - uv[..., 0].detach().floor()
+    grid = torch.stack([2 * (u * width + 1) / (width + 2) - 1, 2 * uv[..., 1] - 1], -1).to(image.dtype)
+    found = torch.nn.functional.grid_sample(
+        around, grid.reshape(1, 1, -1, 2), padding_mode="border", align_corners=False
+    )
+    return found.reshape(channels, -1).mT.reshape(*uv.shape[:-1], channels)
