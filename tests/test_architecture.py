@@ -66,7 +66,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "transformers": (),
     "trimesh": ("data/models.py",),
     "viser": (),
-    "warp": (),
+    "warp": ("render/backends/tracer_warp.py",),
 }
 """Heavy libraries and the files that may import them, inside functions.  As few as can be: one that reads, one that
 writes."""
@@ -82,7 +82,13 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "torch": ("",),
 }
 """The others, and the files or folders that may import them, anywhere in the file."""
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "PyYAML", "imageio_ffmpeg": "imageio-ffmpeg"}
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+    "PIL": "pillow",
+    "warp": "warp-lang",
+    "yaml": "PyYAML",
+}
 NOT_DECLARED = {
     "llvmlite": "a part of numba's own requirements",
     "pytorch3d": "not on PyPI",

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 OPTIONAL = {
     "mitsuba": ("reference", "path-traced ground truth"),
     "open3d": ("mesh", "shadows and bounces on the CPU"),
+    "warp": ("warp", "shadows and bounces on an NVIDIA GPU"),
     "gsplat": ("gsplat", "splats on an NVIDIA GPU"),
     "viser": ("viewer", "the live viewer"),
     "diffusers": ("diffusion", "diffusion models"),
@@ -32,19 +33,27 @@ def run(arguments: argparse.Namespace) -> int:
     import numba
     import torch
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from relight import __version__, plugins
+    from relight.render.meshes import available_mesh_backends
     from relight.render.splats import available_backends
+    from relight.render.tracing import available_tracers
 
     console = Console()
     console.print(f"relight {__version__}, Python {platform.python_version()}, {platform.platform()}")
     console.print(
         f"torch {torch.__version__}, numba {numba.__version__}, {os.cpu_count()} cores, CUDA {torch.version.cuda}"
     )
-    backends = Table("backend", "usable", "why not")
-    for name, reason in available_backends().items():
-        backends.add_row(name, "no" if reason else "yes", reason or "")
+    backends = Table("backend", "for", "usable", "why not")
+    for kind, reasons in (
+        ("splats", available_backends()),
+        ("meshes", available_mesh_backends()),
+        ("rays", available_tracers()),
+    ):
+        for name, reason in reasons.items():
+            backends.add_row(name, kind, "no" if reason else "yes", escape(reason or ""))
     console.print(backends)
     libraries = Table("library", "installed", "for", "install with")
     for name, (extra, purpose) in OPTIONAL.items():

@@ -106,10 +106,10 @@ def _estimator(arguments: argparse.Namespace) -> Estimator:
 
 
 def _tracer(mesh: Mesh) -> Tracer | None:
-    from relight.render.tracing import EmbreeTracer
+    from relight.render.tracing import create_tracer
 
     try:
-        return EmbreeTracer(mesh)
+        return create_tracer(mesh)
     except BackendUnavailableError as error:
         print(f"warning: no shadows: {error}", file=sys.stderr)
         return None

@@ -1,7 +1,11 @@
-"""Rays against a mesh: visibility and surfaces for `shade`.  Embree, through Open3D, on the CPU."""
+"""Rays against a mesh: visibility and surfaces for `shade`.  Embree, through Open3D, on the CPU; Warp on CUDA."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,70 +16,144 @@ from relight.errors import BackendUnavailableError, ShapeError
 from relight.geometry.mesh import Mesh
 from relight.render.meshes import surface_at
 from relight.shading.surface import Surface
+from relight.shading.tracing import Tracer
 
 OFFSET = 1e-4
 """Of the mesh's radius: how far along a ray its first hit may lie.  Well above float32's rounding, below detail."""
 
 
-class EmbreeTracer:
+@dataclass(frozen=True)
+class TracerBackend:
+    """A name, the devices that "auto" takes it for, why it can't run here (None if it can), and how to make it."""
+
+    name: str
+    devices: tuple[str, ...]
+    unavailable: Callable[[], str | None]
+    create: Callable[[Mesh], Tracer]
+
+
+def available_tracers() -> dict[str, str | None]:
+    """Every tracer by name, with the reason why it can't run here, or None if it can."""
+    return {tracer.name: tracer.unavailable() for tracer in TRACERS}
+
+
+def create_tracer(mesh: Mesh, name: str = "auto") -> Tracer:
+    """Rays against the mesh, on its device; "auto" takes the first usable tracer made for that device.
+
+    Raises BackendUnavailableError; ShapeError for a mesh without faces, or on a device that the tracer can't use.
+    """
+    kind = mesh.vertices.device.type
+    candidates = [t for t in TRACERS if t.name == name or (name == "auto" and kind in t.devices)]
+    if not candidates:
+        known = ", ".join(t.name for t in TRACERS)
+        raise BackendUnavailableError(f"tracer {name!r}: no such tracer for {kind}; known: {known}")
+    reasons = []
+    for tracer in candidates:
+        reason = tracer.unavailable()
+        if reason is None:
+            return tracer.create(mesh)
+        reasons.append(f"{tracer.name}: {reason}")
+    raise BackendUnavailableError(f"no rays on {kind}: {'; '.join(reasons)}; see relight doctor")
+
+
+class MeshTracer(ABC):
     """`relight.shading.Tracer` over a mesh as it is now; make another after the mesh has moved.
 
-    Rays are watertight at edges.  The hit surface's material is looked up at full texture resolution, both sides of
+    The hit surface's material is looked up at full texture resolution, both sides of
     faces are hit, and masked or blending alpha blocks like the rest.  Not differentiated in positions; the surface that
     `trace` returns is, in material values.
 
-    Raises BackendUnavailableError without Open3D, ShapeError for an empty mesh or one that is not on the CPU.
+    Raises ShapeError for a mesh without faces or on another device than `devices`.
     """
 
+    devices: tuple[str, ...]
+
     def __init__(self, mesh: Mesh):
-        reason = unavailable()
-        if reason is not None:
-            raise BackendUnavailableError(f"rays: {reason}")
-        open3d = _open3d()
-        # Its stubs know no arrays.
-        self._tensor: Any = open3d.core.Tensor
-        if mesh.vertices.device.type != "cpu" or not len(mesh.faces):
-            raise ShapeError("EmbreeTracer: expected a mesh with faces on the CPU; pass mesh.to('cpu')")
+        if mesh.vertices.device.type not in self.devices or not len(mesh.faces):
+            found = f"{len(mesh.faces)} faces on {mesh.vertices.device}"
+            wanted = f"a mesh with faces on {' or '.join(self.devices)}"
+            raise ShapeError(f"{type(self).__name__}: expected {wanted}, found {found}; Mesh.to moves it")
         self.mesh = mesh
         vertices = mesh.vertices.detach().float()
         used = vertices[mesh.faces.long().flatten()]
         low, high = used.min(0).values, used.max(0).values
         self._center, self._radius = (low + high) / 2, float((high - low).norm()) / 2
         self._offset = OFFSET * self._radius
-        self._scene: Any = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
-        self._scene.add_triangles(
-            self._tensor(vertices.contiguous().numpy()),
-            self._tensor(mesh.faces.to(torch.int32).contiguous().numpy().astype(np.uint32)),
-        )
+        self._build(vertices.contiguous(), mesh.faces.to(torch.int32).contiguous())
 
     def occluded(self, origins: Tensor, directions: Tensor, far: Tensor) -> Tensor:
         """See `Tracer.occluded`.  What is closer to an end than the offset doesn't count: both may lie on surfaces."""
         with torch.no_grad():
-            start = origins.float() + self._offset * directions.float()
-            # Beyond the mesh there is nothing to hit; a finite length lets each ray be as long as its direction.
-            whole = (start - self._center).norm(dim=-1) + 2 * self._radius
-            length = torch.minimum(far.float() - 2 * self._offset, whole)
-            rays = torch.cat([start, directions.float() * length[:, None]], 1)
-            hit = self._scene.test_occlusions(self._tensor(rays.contiguous().numpy()), tnear=0.0, tfar=1.0)
-            return torch.from_numpy(hit.numpy()) & (length > 0)
+            start, along = self._leave(origins, directions)
+            length = torch.minimum(far.float() - 2 * self._offset, self._reach(start))
+            return self._blocked(start, along, length) & (length > 0)
 
     def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
         """See `Tracer.trace`.  Where nothing is hit the surface is 0."""
         with torch.no_grad():
-            rays = torch.cat([origins.float() + self._offset * directions.float(), directions.float()], 1)
-            found = self._scene.cast_rays(self._tensor(rays.contiguous().numpy()))
-            hits = torch.from_numpy(np.isfinite(found["t_hit"].numpy()))
+            start, along = self._leave(origins, directions)
+            face, uv = self._nearest(start, along, self._reach(start))
+            hits = face >= 0
             index = hits.nonzero()[:, 0]
-            face = torch.from_numpy(found["primitive_ids"].numpy().astype(np.int64))[index]
-            uv = torch.from_numpy(found["primitive_uvs"].numpy())[index].to(self.mesh.vertices.dtype)
-            barycentrics = torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
-        surface, _ = surface_at(self.mesh, face, barycentrics, origins[index].to(barycentrics))
+            uv = uv[index].to(self.mesh.vertices.dtype)
+            weights = torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
+        surface, _ = surface_at(self.mesh, face[index].long(), weights, origins[index].to(weights))
         count = len(origins)
         return hits, surface.map(lambda t: t.new_zeros(count, *t.shape[1:]).index_copy(0, index, t))
 
+    def _leave(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+        along = directions.float()
+        return (origins.float() + self._offset * along).contiguous(), along.contiguous()
+
+    def _reach(self, start: Tensor) -> Tensor:
+        """(N,) lengths beyond which there is nothing to hit, whatever the direction."""
+        return (start - self._center).norm(dim=-1) + 2 * self._radius
+
+    @abstractmethod
+    def _build(self, vertices: Tensor, faces: Tensor) -> None:
+        """From contiguous (V, 3) float32 and (F, 3) int32."""
+
+    @abstractmethod
+    def _blocked(self, start: Tensor, along: Tensor, length: Tensor) -> Tensor:
+        """(N,) bool: whether rays, all contiguous float32, hit anything within `length`; anything if it is negative."""
+
+    @abstractmethod
+    def _nearest(self, start: Tensor, along: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) integer index of the first face hit within `length`, -1 if none; (N, 2) weights of its corners 1, 2."""
+
+
+class EmbreeTracer(MeshTracer):
+    """Embree through Open3D, on all cores of the CPU; watertight.
+
+    Also raises BackendUnavailableError without Open3D.
+    """
+
+    devices = ("cpu",)
+
+    def _build(self, vertices: Tensor, faces: Tensor) -> None:
+        reason = unavailable()
+        if reason is not None:
+            raise BackendUnavailableError(f"rays: {reason}")
+        open3d = _open3d()
+        # Its stubs know no arrays.
+        self._tensor: Any = open3d.core.Tensor
+        self._scene: Any = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
+        self._scene.add_triangles(self._tensor(vertices.numpy()), self._tensor(faces.numpy().astype(np.uint32)))
+
+    def _blocked(self, start: Tensor, along: Tensor, length: Tensor) -> Tensor:
+        # Its rays end where one number for all says; so each gets its direction's length.
+        rays = torch.cat([start, along * length[:, None]], 1)
+        return torch.from_numpy(self._scene.test_occlusions(self._tensor(rays.numpy()), tnear=0.0, tfar=1.0).numpy())
+
+    def _nearest(self, start: Tensor, along: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        found = self._scene.cast_rays(self._tensor(torch.cat([start, along], 1).numpy()))
+        hits = np.isfinite(found["t_hit"].numpy())
+        face = np.where(hits, found["primitive_ids"].numpy().astype(np.int64), -1)
+        return torch.from_numpy(face), torch.from_numpy(found["primitive_uvs"].numpy())
+
 
 def unavailable() -> str | None:
-    """Why rays can't be traced here, or None if they can."""
+    """Why Embree can't be used here, or None if it can."""
     try:
         _open3d()
     except Exception as error:  # its shared libraries may be missing
@@ -90,3 +168,15 @@ def _open3d() -> Any:
     import open3d
 
     return open3d
+
+
+def _warp(attribute: str) -> Any:
+    """Of a module that is imported only when somebody asks for it."""
+    return getattr(import_module("relight.render.backends.tracer_warp"), attribute)
+
+
+TRACERS: tuple[TracerBackend, ...] = (
+    TracerBackend("embree", ("cpu",), unavailable, EmbreeTracer),
+    TracerBackend("warp", ("cuda", "cpu"), lambda: _warp("unavailable")(), lambda mesh: _warp("WarpTracer")(mesh)),
+)
+"""In order of preference."""

@@ -300,6 +300,8 @@ def test_doctor(here, capsys, monkeypatch):
     out = capsys.readouterr().out
     for word in ("splat_cpu", "splat_gsplat", "torch", "mitsuba", "relight 0.", "export format theirs: is broken [x]"):
         assert word in out
+    for name in ("mesh_cpu", "mesh_nvdiffrast", "embree", "warp"):
+        assert re.search(rf"│ {name} +│ (meshes|rays) +│ (yes|no)", out), name
 
 
 # --- fit
