@@ -38,6 +38,14 @@ def test_layers_are_the_twins(name):
     suite.check_peeling(MeshCpu(), CASES[name])
 
 
+def test_pytorch3d_is_the_twins():
+    """On the CPU, where PyTorch3D has been built: it is not on PyPI."""
+    pytest.importorskip("pytorch3d", reason="pytorch3d is not installed")
+    from relight.render.backends.mesh_pytorch3d import MeshPytorch3d
+
+    suite.check_mesh_backend(MeshPytorch3d("cpu"))
+
+
 class _Faulty(MeshCpu):
     """Wrong in one way."""
 

@@ -1,6 +1,7 @@
-"""PyTorch3D behind the mesh protocol.  Untested: written from its documentation, never run.
+"""PyTorch3D behind the mesh protocol.
 
-Not on PyPI; see https://github.com/facebookresearch/pytorch3d.
+Conformance was proven with PyTorch3D 0.7.9, built from source for the CPU; its CUDA build has not been tried.  Not on
+PyPI; see https://github.com/facebookresearch/pytorch3d.
 """
 
 from __future__ import annotations
@@ -13,9 +14,16 @@ from relight.render.fragments import fragments_of_faces, homogeneous_pixels
 from relight.render.mesh_protocol import DEFAULT_NEAR, Fragments, MeshCapabilities, check_triangles
 from relight.render.reference_mesh import antialias
 
+_SHIFT = (2.0**-10, 2.0**-13)
+"""Pixels.  PyTorch3D gives a pixel centre on an edge to neither face.  Centres a little to the right, and less below,
+belong to the face that the top-left rule gives them to."""
+
 
 class MeshPytorch3d:
-    """Finds the visible faces with PyTorch3D's rasteriser; barycentrics, silhouettes and gradients are our own."""
+    """Finds the visible faces with PyTorch3D's rasteriser; barycentrics, silhouettes and gradients are our own.
+
+    A centre within a thousandth of a pixel of an edge may be given to the face on the other side.
+    """
 
     name = "mesh_pytorch3d"
 
@@ -39,14 +47,18 @@ class MeshPytorch3d:
         if behind is not None:
             raise NotImplementedError("mesh_pytorch3d: cannot peel; use mesh_cpu for masked or blended alpha")
         face = torch.full((camera.height, camera.width), -1, dtype=torch.int32, device=vertices.device)
-        if len(faces):
-            with torch.no_grad():
-                meshes = Meshes([_screen_positions(vertices, camera)], [faces.long()])
+        with torch.no_grad():
+            screen = _screen_positions(vertices, camera)
+            # One that is not finite would spoil the others.
+            drawn = screen[faces.long()].isfinite().flatten(1).all(1).nonzero()[:, 0]
+            if len(drawn):
+                meshes = Meshes([screen], [faces[drawn].long()])
                 found, *_ = rasterize_meshes(
                     meshes, (camera.height, camera.width), blur_radius=0.0, faces_per_pixel=1,
                     perspective_correct=True, clip_barycentric_coords=False, cull_backfaces=False, z_clip_value=near,
                 )  # fmt: skip
-            face = found[0, ..., 0].to(torch.int32)
+                found = found[0, ..., 0]
+                face = torch.where(found >= 0, drawn[found.clamp_min(0)], -1).to(torch.int32)
         return fragments_of_faces(face, vertices, faces, camera)
 
     def antialias(
@@ -66,6 +78,9 @@ class MeshPytorch3d:
 def _screen_positions(vertices: Tensor, camera: Camera) -> Tensor:
     """(V, 3) PyTorch3D's screen: +x left, +y up, the shorter side of the picture from -1 to 1; z is depth."""
     x, y, depth = homogeneous_pixels(vertices, camera).unbind(-1)
+    # At depth 0 there is no place on the screen, but a face may reach from there into view.
+    depth = torch.where(depth == 0, 1e-12, depth)
+    x, y = x - _SHIFT[0] * depth, y - _SHIFT[1] * depth
     short = min(camera.width, camera.height)
     return torch.stack(
         [(camera.width - 2 * x / depth) / short, (camera.height - 2 * y / depth) / short, depth], -1
