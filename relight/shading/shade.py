@@ -68,7 +68,11 @@ class SplitSum:
                 out = out + self._surroundings(bsdf, light)
             else:
                 middle = torch.full((*surface.shape, 2), 0.5).to(surface.normal)
-                out = out + _towards(bsdf, light.sample_light(surface.position, middle), tracer)
+                sample = light.sample_light(surface.position, middle)
+                # Lights without extent have density 1; others shine from the directions that their middle stands for.
+                seen = torch.where(sample.pdf > 0, 1 / sample.pdf.clamp_min(1e-12), 0.0)
+                sample = replace(sample, radiance=sample.radiance * seen[..., None])
+                out = out + _towards(bsdf, sample, tracer)
         return out
 
     def _surroundings(self, bsdf: Bsdf, light: Surroundings) -> Tensor:

@@ -94,6 +94,20 @@ def test_rectangle_light_against_its_area_integral():
     assert torch.allclose(shade(surface(64, roughness=0.4), light, MonteCarlo(256)).mean(0), exact, rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "light",
+    [
+        Sun(tensor(0.0, 0.6, 0.8), tensor(1.0, 1.0, 1.0), 0.05),
+        Rectangle(tensor(-0.2, -0.2, 2.0), tensor(0.0, 0.4, 0.0), tensor(0.4, 0.0, 0.0), tensor(3.0, 3.0, 3.0)),
+        Rectangle(tensor(-0.2, -0.2, 2.0), tensor(0.4, 0.0, 0.0), tensor(0.0, 0.4, 0.0), tensor(3.0, 3.0, 3.0)),
+    ],
+    ids=["disc", "rectangle", "rectangle, from behind"],
+)
+def test_split_sum_takes_a_small_light_for_its_middle(light):
+    s = surface(64, roughness=0.6)
+    assert torch.allclose(shade(s, light, SplitSum())[0], shade(s, light, MonteCarlo(64)).mean(0), rtol=3e-2)
+
+
 @pytest.mark.parametrize("roughness", [0.1, 0.3, 0.6, 1.0])
 def test_split_sum_is_near_monte_carlo(roughness):
     """Head on, where its assumption holds."""
