@@ -6,11 +6,12 @@ alpha = roughness squared.  Letters as in the literature: v towards the eye, l t
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from relight.shading.constant import constant
 
 ALPHA_MIN = 1e-3
 """GGX has no density at alpha 0; a mirror is drawn as this, which blurs by about a twentieth of a degree."""
@@ -69,7 +70,7 @@ def pdf_reflected(n_v: Tensor, n_h: Tensor, alpha: Tensor) -> Tensor:
     return ggx_d(n_h, alpha) * smith_g1(n_v, alpha) / (4 * n_v).clamp_min(1e-12)
 
 
-@lru_cache(maxsize=1)
+@constant
 def albedo_table() -> Tensor:
     """(48, 48, 2) float32: A, B over n_v (rows) and roughness (columns), so that f0 A + B is the share of light that
     single scattering reflects (Karis, Real Shading in Unreal Engine 4, 2013).  Sampled at (i / 47)^2 and j / 47.

@@ -41,6 +41,8 @@ def shade(
     tracer: what casts shadows; None for nothing.  The same seed gives the same picture.
     Normals that mirror the eye into the surface are leant towards the geometric normal (see `leant`).
     Differentiable in everything of surface and lights, except where rays go.
+    torch.compile takes split-sum in one graph, after `Environment.prefiltered` and `irradiance` have been asked for;
+    Monte Carlo in several, around its random numbers.
     """
     flat = surface.flat()
     if flat.geometric_normal is not None:

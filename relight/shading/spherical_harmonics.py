@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from relight.errors import ShapeError
+from relight.shading.constant import constant
 from relight.shading.environment import Environment
 from relight.shading.lights import FAR, LightSample
 from relight.shading.microfacet import alpha_of
@@ -92,12 +92,11 @@ class SphericalHarmonics:
         Eye, normal and mirror direction coincide, as in split-sum; bands are scaled by the lobe's own harmonics
         (Ramamoorthi and Hanrahan, SIGGRAPH 2002), by quadrature.
         """
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-        u = roughness.new_tensor((nodes + 1) / 2)
+        u, weights = _nodes().to(roughness)
         alpha2 = (alpha_of(roughness) ** 2)[..., None]
         # Half vectors by GGX's own distribution; what they mirror is weighted by its cosine (Karis 2013).
         cosine = 2 * (1 - u) / (1 + (alpha2 - 1) * u) - 1
-        weight = roughness.new_tensor(weights) * cosine.clamp_min(0)
+        weight = weights * cosine.clamp_min(0)
         weight = weight / weight.sum(-1, keepdim=True)
         before, here, bands = torch.zeros_like(cosine), torch.ones_like(cosine), []
         for n in range(self.degree + 1):
@@ -125,7 +124,13 @@ class SphericalHarmonics:
         return LightSample(direction, one * FAR, self.eval(direction), one / (4 * math.pi))
 
 
-@lru_cache(maxsize=8)
+@constant
+def _nodes() -> Tensor:
+    """(2, 48) float64: places between 0 and 1, and weights, of Gauss's rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return torch.from_numpy(np.stack([(nodes + 1) / 2, weights / 2]))
+
+
 def _clamped_cosine(degree: int) -> tuple[float, ...]:
     """What max(cos, 0) / pi does to each band (Ramamoorthi and Hanrahan 2001, eq. 19)."""
     factors = []
