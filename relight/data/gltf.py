@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import warnings
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ _EXTENSIONS = {
     "KHR_texture_transform", "KHR_materials_emissive_strength", "KHR_materials_unlit", "KHR_materials_ior",
     "KHR_materials_specular", "KHR_mesh_quantization", "EXT_texture_webp",
 }  # fmt: skip
-"""Understood; a file that requires another is refused."""
+"""Understood.  A file that requires another is refused; of others that it uses, a warning tells."""
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 _MIME = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 _DEEPEST = 200
@@ -40,19 +41,26 @@ def load(path: str | Path) -> Mesh:
     """Every triangle of the file's scene, transforms applied, with all materials.  Raises DataError.
 
     Skins and morph targets are left in the pose as stored.  Points, lines, cameras and lights are left out.  Tangents
-    are made where a normal map needs them.
+    are made where a normal map needs them.  Warns of extensions that are left out.
     """
     file = read(path)
-    missing = sorted(set(file.json.get("extensionsRequired", [])) - _EXTENSIONS)
-    if missing:
-        raise DataError(f"{file.path}: requires {', '.join(missing)}, which is not read; export it without")
     try:
+        _check_extensions(file)
         return _Reader(file).mesh()
     except ShapeError as error:
         raise file.error(str(error)) from error
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         # Nearly every property of the JSON may be of a wrong type; the checks that matter for safety come first.
         raise file.error(f"malformed ({type(error).__name__}: {error})") from error
+
+
+def _check_extensions(file: GltfFile) -> None:
+    required, used = (set(file.json.get(f"extensions{kind}", [])) - _EXTENSIONS for kind in ("Required", "Used"))
+    if required:
+        raise DataError(f"{file.path}: requires {', '.join(sorted(required))}, which is not read; export it without")
+    if used:
+        names = ", ".join(sorted(used))
+        warnings.warn(f"{file.path}: {names} left out, so it may look different elsewhere", stacklevel=4)
 
 
 class _Reader:

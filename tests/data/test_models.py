@@ -200,6 +200,16 @@ def test_texture_transform_scales_then_turns_then_shifts(tmp_path):
     torch.testing.assert_close(found, torch.tensor([[0.1, 0.2 - 2], [0.1 + 3, 0.2]]))
 
 
+def test_extensions_that_are_left_out_are_named(tmp_path):
+    w = textured()
+    w.json["extensionsUsed"] = ["KHR_materials_ior", "KHR_materials_transmission", "KHR_materials_clearcoat"]
+    with pytest.warns(UserWarning, match=": KHR_materials_clearcoat, KHR_materials_transmission left") as caught:
+        mesh = load_model(w.glb(tmp_path))
+    assert len(caught) == 1 and len(mesh.faces) == 2
+    w.json["extensionsUsed"] = ["KHR_materials_ior", "KHR_texture_transform"]
+    load_model(w.glb(tmp_path))
+
+
 @pytest.mark.parametrize("container", ["gltf", "glb"])
 def test_a_file_cut_anywhere_is_told(tmp_path, container):
     path = getattr(textured(), container)(tmp_path)
@@ -222,6 +232,7 @@ def _edited(edit) -> Writer:
     [
         (lambda j: j["asset"].update(version="1.0"), "version 2"),
         (lambda j: j.update(extensionsRequired=["KHR_draco_mesh_compression"]), "draco"),
+        (lambda j: j.update(extensionsRequired=3), "malformed"),
         (lambda j: j["nodes"][0].update(children=[0]), "circle"),
         (lambda j: j["nodes"][0].update(mesh=7), r"meshes\[7\]"),
         (lambda j: j["accessors"][0].update(count=10**6), "truncated"),
@@ -313,6 +324,7 @@ def test_models_cover_what_they_cover_in_a_path_tracer(data_dir, name):
     assert float(overlap) > 0.98
 
 
+@pytest.mark.filterwarnings("ignore:.* left out")
 @pytest.mark.parametrize("name", ["ChairDamaskPurplegold", "SunglassesKhronos", "Fox", "pmndrs_suzi", "spot"])
 def test_others_models_are_sound(data_dir, name):
     path = next(p for p in sorted((data_dir / "pbr" / name).iterdir()) if p.suffix in (".glb", ".gltf", ".obj"))
