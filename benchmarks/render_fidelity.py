@@ -19,7 +19,7 @@ from torch import Tensor
 
 from benchmarks.record import record
 from relight.data.models import load_model
-from relight.export.images import write_image
+from relight.export.images import pillow
 from relight.geometry.camera import Camera
 from relight.images import read_image
 from relight.render.meshes import create_mesh_rasterizer, render
@@ -91,7 +91,7 @@ def main() -> None:
             "best real-time engine": max(v for k, v in others.items() if k in known["rasterizers"]),
         }
         print(name, table[name], flush=True)
-        write_image(PICTURES / f"fidelity_{name}.jpg", picture(ours, cycles))
+        pillow(picture(ours, cycles)).save(PICTURES / f"fidelity_{name}.jpg", quality=85)
     record(
         "render_fidelity",
         sum(row["relight, Monte Carlo"] > row["best real-time engine"] for row in table.values()),

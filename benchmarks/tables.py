@@ -1,4 +1,6 @@
-"""Write the measured numbers into README.md, between two comment lines, from the files under results/.
+"""Write the measured numbers into README.md and docs/*.md, between comment lines, from the files under results/.
+
+All results go between BEGIN and END; those between `<!-- benchmarks:begin NAME -->` and END are one result's.
 
 python -m benchmarks.tables            rewrite the tables
 python -m benchmarks.tables --check    exit with 1 if they are out of date
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +18,9 @@ from pathlib import Path
 from benchmarks.record import RESULTS, problems
 
 README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+ONE = re.compile(r"(<!-- benchmarks:begin (\w+) -->\n).*?(?=" + re.escape(END) + ")", re.DOTALL)
 
 
 def load(folder: Path = RESULTS) -> list[dict]:
@@ -56,6 +61,18 @@ def replaced(readme: str, results: list[dict]) -> str:
         raise ValueError(f"expected one line {BEGIN} and, after it, one line {END}")
     before, rest = readme.split(BEGIN)
     return f"{before}{BEGIN}\n{tables(results)}\n{END}{rest.split(END)[1]}"
+
+
+def replaced_one(page: str, results: list[dict]) -> str:
+    """The page's text with fresh tables of the results that it names.  Raises `ValueError` for an unknown one."""
+    known = {r["name"]: r for r in results}
+
+    def fresh(found: re.Match[str]) -> str:
+        if found[2] not in known:
+            raise ValueError(f"{found[1].strip()}: expected the name of a result; known: {', '.join(known)}")
+        return f"{found[1]}{tables([known[found[2]]])}\n"
+
+    return ONE.sub(fresh, page)
 
 
 def _title(result: dict) -> str:
@@ -123,21 +140,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if out of date")
     parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of further pages")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     try:
-        old = options.readme.read_text(encoding="utf-8")
-        new = replaced(old, load(options.results))
+        results = load(options.results)
+        pages = {options.readme: replaced(options.readme.read_text(encoding="utf-8"), results)}
+        for page in sorted(options.docs.glob("*.md")):
+            pages[page] = replaced_one(page.read_text(encoding="utf-8"), results)
+        stale = {page: text for page, text in pages.items() if page.read_text(encoding="utf-8") != text}
     except (OSError, ValueError) as error:
         print(f"benchmarks.tables: {error}", file=sys.stderr)
         return 2
-    if options.check:
-        if old != new:
-            print(f"{options.readme} is out of date; run: python -m benchmarks.tables", file=sys.stderr)
-        return int(old != new)
-    if old != new:
-        options.readme.write_text(new, encoding="utf-8")
-    return 0
+    for page, text in stale.items():
+        if options.check:
+            print(f"{page} is out of date; run: python -m benchmarks.tables", file=sys.stderr)
+        else:
+            page.write_text(text, encoding="utf-8")
+    return int(options.check and bool(stale))
 
 
 if __name__ == "__main__":

@@ -64,13 +64,24 @@ def test_tables_go_between_the_markers_and_nowhere_else(written, tmp_path, capsy
     folder = written[0]
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{tables.BEGIN}\nold\n{tables.END}\n# after\n")
-    options = ["--readme", str(readme), "--results", str(folder)]
+    page = tmp_path / "pages" / "speed.md"
+    page.parent.mkdir()
+    page.write_text(f"# before\n<!-- benchmarks:begin splat_speed -->\n{tables.END}\nafter\n")
+    options = ["--readme", str(readme), "--results", str(folder), "--docs", str(page.parent)]
     assert tables.main([*options, "--check"]) == 1
     assert tables.main(options) == 0 and tables.main([*options, "--check"]) == 0
     text = readme.read_text()
     assert text.startswith("# before\n<!-- ") and text.endswith(" -->\n# after\n") and "old" not in text
     assert "| splat \\| forward | 12.2 ms | the twin | 310x |" in text
     assert "| gaussians | 3000: 1.50 | 30000: 12.2 |" in text
+    one = page.read_text()
+    assert one.startswith("# before\n<!-- benchmarks:begin splat_speed -->\n| |") and one.endswith("-->\nafter\n")
+    assert "| gaussians | 3000: 1.50 | 30000: 12.2 |" in one
+    page.write_text(one.replace("12.2", "99.9"))
+    assert tables.main([*options, "--check"]) == 1 and "speed.md is out of date" in capsys.readouterr().err
+    page.write_text(one.replace("begin splat_speed", "begin splat_sped"))
+    assert tables.main(options) == 2 and "splat_sped" in capsys.readouterr().err
+    page.unlink()
     readme.write_text("# no markers\n")
     assert tables.main(options) == 2 and "expected one line" in capsys.readouterr().err
 
@@ -98,7 +109,7 @@ def test_committed_results_are_valid(path: Path):
     assert problems(result) == [] and result["name"] == path.stem
 
 
-def test_readme_shows_the_committed_results():
+def test_pages_show_the_committed_results():
     if not tables.README.exists() or tables.BEGIN not in tables.README.read_text(encoding="utf-8"):
         pytest.skip("README.md has no benchmark tables")
     assert tables.main(["--check"]) == 0, "run: python -m benchmarks.tables"
