@@ -107,8 +107,8 @@ class Harmonics:
 class MonteCarlo:
     """Samples of every light and of the BSDF, joined by the power heuristic (Veach and Guibas, SIGGRAPH 1995).
 
-    samples: of each light and of the BSDF, a point.  bounces: 0 for direct light, 1 for light by way of one other
-    surface.  chunk: most point-samples at a time; bounds memory.
+    samples: of each light and of the BSDF, a point.  bounces: by way of how many other surfaces light may come; 0 for
+    direct light.  chunk: most point-samples at a time; bounds memory.
     Sobol points, scrambled, and shifted for each point (Cranley and Patterson 1976).
     """
 

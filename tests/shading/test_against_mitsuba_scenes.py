@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from relight.geometry.material import Material
+from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh, merge
 from relight.render import tracing
 from relight.shading import bsdf, shade
@@ -49,9 +49,25 @@ def metal(roughness: float, r: float, g: float, b: float) -> Material:
 
 
 CLAY = (lambert(0.7, 0.7, 0.7), lambert(0.8, 0.3, 0.2), lambert(0.2, 0.6, 0.3), lambert(0.3, 0.4, 0.8))
+
+
+def texels(seed: int, low: float, high: float) -> Tensor:
+    return low + (high - low) * torch.rand(8, 8, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def bumps() -> Tensor:
+    """Normals that lean by up to 7 degrees: farther, and some would mirror the eye into the floor, which ours don't."""
+    normals = normalize(torch.cat([texels(1, -0.12, 0.12)[..., :2], torch.ones(8, 8, 1)], -1), dim=-1)
+    return (normals + 1) / 2
+
+
 METALS = (lambert(0.5, 0.5, 0.5), metal(0.4, 0.9, 0.6, 0.3), metal(0.6, 0.9, 0.9, 0.9), metal(0.9, 0.5, 0.6, 0.9))
 METAL_FLOOR = (metal(0.5, 0.8, 0.8, 0.8), lambert(0.8, 0.3, 0.2), metal(0.7, 0.9, 0.7, 0.3), lambert(0.3, 0.4, 0.8))
-"""Of the floor and the three spheres."""
+TILES = (replace(lambert(1, 1, 1), base_color_texture=Texture(texels(0, 0.1, 0.9))), *METALS[1:])
+BUMPS = (replace(lambert(0.7, 0.6, 0.5), normal_texture=Texture(bumps())), *CLAY[1:])
+RUST = Texture(texels(2, 0.3, 0.9).index_fill(2, torch.tensor([2]), 1))
+WORN = (replace(metal(1, 0.9, 0.8, 0.6), metallic_roughness_texture=RUST), *CLAY[1:])
+"""Of the floor and the three spheres.  Mitsuba's roughness is ours, and textures have the same texels."""
 
 
 def sky(directions: Tensor) -> Tensor:
@@ -114,8 +130,16 @@ SETUPS = {
     "metals, bulb and sun, direct": Setup(METALS, [bulb(), sun()], 0),
     "metal floor, panel, one bounce": Setup(METAL_FLOOR, [panel()], 1),
     "metal floor, HDR sky and sun, one bounce": Setup(METAL_FLOOR, [hdr(), sun()], 1),
+    "metal floor, panel, three bounces": Setup(METAL_FLOOR, [panel()], 3),
+    "tiles and metals, HDR sky, one bounce": Setup(TILES, [hdr()], 1),
+    "bumps, sun, direct": Setup(BUMPS, [sun()], 0),
+    "bumps, panel, one bounce": Setup(BUMPS, [panel()], 1),
+    "worn metal, HDR sky, direct": Setup(WORN, [hdr()], 0),
+    "clay, white sky, four bounces": Setup(CLAY, [white()], 4),
 }
-FAST = ("clay, HDR sky, one bounce", "metals, HDR sky, direct", "clay, panel, one bounce")
+FLOOR_UV = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+FLOOR_TANGENTS = torch.tensor([1.0, 0.0, 0.0, 1.0]).expand(4, 4)
+FAST = ("clay, HDR sky, one bounce", "metals, HDR sky, direct", "clay, panel, one bounce", "bumps, sun, direct")
 
 
 def flat(vertices: np.ndarray, faces: np.ndarray, material: Material) -> Mesh:
@@ -130,7 +154,7 @@ def parts(materials: Sequence[Material]) -> list[Mesh]:
     from trimesh.creation import icosphere
 
     floor = np.array([[-4.0, 0, -4], [-4, 0, 4], [4, 0, 4], [4, 0, -4]])
-    found = [flat(floor, np.array([[0, 1, 2], [0, 2, 3]]), materials[0])]
+    found = [replace(flat(floor, np.array([[0, 1, 2], [0, 2, 3]]), materials[0]), uv=FLOOR_UV, tangents=FLOOR_TANGENTS)]
     places = [((-1.6, 0.8, 0.0), 0.8), ((0.4, 1.0, -0.6), 1.0), ((1.7, 0.9, 0.9), 0.6)]
     for (place, radius), material in zip(places, materials[1:], strict=True):
         ball = icosphere(subdivisions=2, radius=radius)
@@ -166,12 +190,19 @@ def rgb(color: Tensor) -> dict:
     return {"type": "rgb", "value": [float(c) for c in color[:3]]}
 
 
-def mitsuba_material(m: Material) -> dict:
-    kind = {"type": "diffuse", "reflectance": rgb(m.base_color)}
+def bitmap(mi, image: Tensor) -> dict:
+    return {"type": "bitmap", "bitmap": mi.Bitmap(image.contiguous().numpy()), "raw": True}
+
+
+def mitsuba_material(mi, m: Material) -> dict:
+    color = rgb(m.base_color) if m.base_color_texture is None else bitmap(mi, m.base_color_texture.image)
+    kind: dict = {"type": "diffuse", "reflectance": color}
     if float(m.metallic) == 1:
-        kind = {
-            "type": "principled", "base_color": rgb(m.base_color), "metallic": 1.0, "roughness": float(m.roughness),
-        }  # fmt: skip
+        worn = m.metallic_roughness_texture
+        roughness = float(m.roughness) if worn is None else bitmap(mi, worn.image[..., 1:2])
+        kind = {"type": "principled", "base_color": color, "metallic": 1.0, "roughness": roughness}
+    if m.normal_texture is not None:
+        kind = {"type": "normalmap", "normalmap": bitmap(mi, m.normal_texture.image), "bsdf": kind}
     return {"type": "twosided", "bsdf": kind}
 
 
@@ -221,10 +252,13 @@ def theirs(mi, setup: Setup, folder: Path, *, samples: int = 1024, seed: int = 0
     for i, (mesh, material) in enumerate(zip(parts(setup.materials), setup.materials, strict=True)):
         path = folder / f"{i}.obj"
         lines = [f"v {x} {y} {z}" for x, y, z in mesh.vertices.tolist()]
-        lines += ["f " + " ".join(str(k + 1) for k in face) for face in mesh.faces.tolist()]
+        if mesh.uv is not None:
+            lines += [f"vt {u} {1 - v}" for u, v in mesh.uv.tolist()]
+        corner = "{0}" if mesh.uv is None else "{0}/{0}"
+        lines += ["f " + " ".join(corner.format(k + 1) for k in face) for face in mesh.faces.tolist()]
         path.write_text("\n".join(lines))
         scene[f"part{i}"] = {
-            "type": "obj", "filename": str(path), "face_normals": True, "bsdf": mitsuba_material(material),
+            "type": "obj", "filename": str(path), "face_normals": True, "bsdf": mitsuba_material(mi, material),
         }  # fmt: skip
     for i, light in enumerate(setup.lights):
         scene[f"light{i}"] = mitsuba_light(mi, light)
@@ -280,8 +314,34 @@ def flattened(setup: Setup) -> Setup:
     return replace(setup, bounces=0)
 
 
-@pytest.mark.parametrize("fault", [redder, *(pytest.param(f, marks=pytest.mark.slow) for f in (duller, flattened))])
+def dented(setup: Setup) -> Setup:
+    """Bumps with green downwards."""
+    texture = setup.materials[0].normal_texture
+    assert texture is not None
+    image = torch.stack([texture.image[..., 0], 1 - texture.image[..., 1], texture.image[..., 2]], -1)
+    floor = replace(setup.materials[0], normal_texture=Texture(image))
+    return replace(setup, materials=[floor, *setup.materials[1:]])
+
+
+def turned(setup: Setup) -> Setup:
+    """Tiles upside down."""
+    texture = setup.materials[0].base_color_texture
+    assert texture is not None
+    floor = replace(setup.materials[0], base_color_texture=Texture(texture.image.flip(0)))
+    return replace(setup, materials=[floor, *setup.materials[1:]])
+
+
+FAULTS = {
+    redder: "metals, HDR sky, one bounce",
+    duller: "metals, HDR sky, one bounce",
+    flattened: "metals, HDR sky, one bounce",
+    dented: "bumps, sun, direct",
+    turned: "tiles and metals, HDR sky, one bounce",
+}
+
+
+@pytest.mark.parametrize("fault", [redder, *(pytest.param(f, marks=pytest.mark.slow) for f in FAULTS if f != redder)])
 def test_faults_are_noticed(mi, single_scattering, tmp_path, fault):
-    setup = SETUPS["metals, HDR sky, one bounce"]
+    setup = SETUPS[FAULTS[fault]]
     expected = theirs(mi, setup, tmp_path, samples=512)
     assert agreement(ours(fault(setup), count=32), expected) < SIGNIFICANCE
