@@ -18,17 +18,23 @@ from relight.shading.microfacet import alpha_of, ggx_d
 
 LARGEST = 128
 """Rows of the finest blurred map."""
+SMALLEST = 32
+"""Rows of the coarsest."""
 
 
 def blurred(radiance: Tensor, roughness: float | None) -> Tensor:
     """(H, W, 3) radiance to (h, 2h, 3), seen by GGX lobes whose eye, normal and mirror direction coincide (Karis 2013).
 
-    roughness: perceptual; None for the clamped cosine, which gives irradiance / pi.  h is as large as the blur needs,
-    at most LARGEST.  Linear and differentiable in the radiance.
+    roughness: perceptual; None for the clamped cosine, which gives irradiance / pi.  h is as large as blur and map
+    need, SMALLEST to LARGEST.  Linear and differentiable in the radiance.
     """
     alpha = 1.0 if roughness is None else float(alpha_of(torch.tensor(roughness)))
     # Texels of about a fifth of the lobe's width, which is about 4 alpha.
-    rows = min(LARGEST, max(64, 2 ** round(math.log2(math.pi * 5 / (4 * alpha)))))
+    need = math.pi * 5 / (4 * alpha)
+    rows = min(LARGEST, max(64, 2 ** round(math.log2(need))))
+    # Small maps, as fits learn, are blurred anew in every step, and have little that finer rows would keep.
+    own = max(SMALLEST, 2 ** math.ceil(math.log2(radiance.shape[0])))
+    rows = min(rows, own if need < 1.5 * own else 2 * own)
     operator = _operator(rows, roughness).to(radiance)
     waves = torch.fft.rfft(_resized(radiance, rows), dim=1).transpose(0, 1)
     # The kernel is even, so its coefficients are real: real and imaginary parts are six columns of one product.
