@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from relight.geometry.camera import Camera
+from relight.render.splats import SplatRender
+
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
     """(C, H, W) structural similarity of two (C, H, W) pictures in 0 to 1 (Wang et al., TIP 2004).
@@ -43,3 +46,13 @@ def photometric(found: Tensor, expected: Tensor, dssim_weight: float, mask: Tens
         found, expected = found * mask, expected * mask
     l1 = (found - expected).abs().mean()
     return (1 - dssim_weight) * l1 + dssim_weight * (1 - mean_ssim(found, expected))
+
+
+def normal_consistency(image: SplatRender, camera: Camera) -> Tensor:
+    """Mean of alpha (1 - n . N): normals of the Gaussians against those of their depth (2DGS, eq. 14).
+
+    image: drawn with normals.  The outermost pixels, which have no differences, don't count.
+    """
+    assert image.normals is not None
+    agreement = (image.normals * camera.normals(image.depth)).sum(-1)
+    return (image.alpha.detach() * (1 - agreement))[1:-1, 1:-1].mean()

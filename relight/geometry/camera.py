@@ -105,6 +105,17 @@ class Camera:
         local = self.local_rays(self.pixel_grid()) * depth[..., None]
         return local @ self.world_from_camera[:3, :3].mT + self.position
 
+    def normals(self, depth: Tensor) -> Tensor:
+        """(H, W) depth along +z to (H, W, 3) unit normals of the surface through it, world, towards the camera.
+
+        From central differences; zero in the outermost pixels.  Differentiable.
+        """
+        points = self.unproject(depth)
+        across = points[1:-1, 2:] - points[1:-1, :-2]
+        down = points[2:, 1:-1] - points[:-2, 1:-1]
+        inner = torch.nn.functional.normalize(torch.linalg.cross(down, across), dim=-1, eps=1e-20)
+        return torch.nn.functional.pad(inner, (0, 0, 1, 1, 1, 1))
+
 
 @dataclass(frozen=True)
 class Distortion:

@@ -12,7 +12,7 @@ from torch import Tensor
 from relight.errors import MissingPartError
 from relight.fit.densify import AdaptiveDensity, MarkovChainDensity, Schedule
 from relight.fit.evaluate import evaluate, means
-from relight.fit.losses import photometric
+from relight.fit.losses import normal_consistency, photometric
 from relight.fit.parameters import Parameters
 from relight.geometry import sh
 from relight.geometry.camera import Camera
@@ -72,6 +72,10 @@ class Radiance(Stage):
     """Weight of the mean opacity in the loss (MCMC: 0.01): empties what few photographs see."""
     scale_weight: float = 0.01
     """Weight of the mean scale, in scene radii, in the loss (MCMC: 0.01)."""
+    normal_weight: float = 0.0
+    """Weight of the angle between the Gaussians' normals and those of the depth they make (2DGS: 0.05)."""
+    normal_start: float = 0.3
+    """Share of the iterations after which that weight counts (2DGS: 0.23)."""
     antialiased: bool = False
     """Mip-Splatting's screen-space filter, which keeps weights when zooming out."""
     filter_3d: bool = False
@@ -107,6 +111,7 @@ class Radiance(Stage):
             "grow_gradient": any_size, "grow_small": any_size, "prune_opacity": share, "refine_start": share,
             "refine_stop": share, "refine_every": (1, math.inf), "reset_every": any_size, "mcmc_growth": any_size,
             "mcmc_noise": any_size, "opacity_weight": any_size, "scale_weight": any_size, "coarse_until": share,
+            "normal_weight": any_size, "normal_start": share,
             **{name: any_size for name in self.__dataclass_fields__ if name.startswith("rate_")},
         })  # fmt: skip
 
@@ -212,8 +217,9 @@ class _Fit:
         self._keep_filter()
         target, background = self._target(photo)
         image = render(
-            self.rasterizer, self._gaussians(self._degree()), camera, options=self.raster, background=background
-        )
+            self.rasterizer, self._gaussians(self._degree()), camera, options=self.raster, background=background,
+            normals=(consistent := o.normal_weight > 0 and share >= o.normal_start),
+        )  # fmt: skip
         color = image.color
         if o.exposure:
             color = color * self.per_view[index, 6:9].exp() + self.per_view[index, 9:]
@@ -223,6 +229,8 @@ class _Fit:
             loss = loss + o.opacity_weight * torch.sigmoid(self.parameters["logit_opacity"]).mean()
         if o.scale_weight:
             loss = loss + o.scale_weight * self.parameters["log_scales"].exp().mean() / self.radius
+        if consistent:
+            loss = loss + o.normal_weight * normal_consistency(image, camera)
         if o.exposure:
             loss = loss + 0.01 * self.per_view[index, 6:].square().sum()
         loss.backward()

@@ -52,3 +52,33 @@ def test_psnr_of_a_known_error():
     mask = torch.zeros(8, 8, dtype=torch.bool)
     mask[0, 0] = True
     assert psnr(x, x + torch.arange(64).view(8, 8, 1) * 0.01, mask) == math.inf
+
+
+def test_normal_consistency_measures_the_angle():
+    """Discs that lie in their plane agree with its depth; discs turned against it don't."""
+    import math as m
+
+    from relight.fit.losses import normal_consistency
+    from relight.geometry import sh
+    from relight.geometry.camera import Camera
+    from relight.geometry.gaussians import Gaussians
+    from relight.render.splats import create_rasterizer, render
+
+    line = torch.linspace(-1, 1, 24)
+    x, y = torch.meshgrid(line, line, indexing="xy")
+    means = torch.stack([x.flatten(), y.flatten(), torch.full((576,), 4.0)], 1)
+    camera = Camera(torch.eye(4), 60.0, 60.0, 8.0, 8.0, 16, 16)
+
+    def loss(angle: float) -> torch.Tensor:
+        quats = torch.tensor([m.cos(angle / 2), 0.0, m.sin(angle / 2), 0.0]).repeat(576, 1).requires_grad_()
+        gaussians = Gaussians(
+            means, quats, torch.tensor([0.08, 0.08, 0.005]).log().repeat(576, 1), torch.full((576,), 3.0),
+            sh.from_constant(torch.full((576, 3), 0.5))[:, None],
+        )  # fmt: skip
+        value = normal_consistency(render(create_rasterizer(), gaussians, camera, normals=True), camera)
+        value.backward()
+        assert quats.grad is not None and quats.grad.isfinite().all()
+        return value.detach()
+
+    assert loss(0.0) < 0.002
+    assert loss(0.3) == pytest.approx(1 - m.cos(0.3), rel=0.15)

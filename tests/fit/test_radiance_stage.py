@@ -13,6 +13,7 @@ import torch
 from relight.errors import MissingPartError
 from relight.export.images import write_image
 from relight.fit.evaluate import evaluate, means
+from relight.fit.losses import normal_consistency
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -92,6 +93,21 @@ def test_fits_known_gaussians(capture, tmp_path, options):
         assert train > start + 0.5
     else:
         assert test > start + 4
+
+
+def test_normal_weight_lays_gaussians_into_the_surface(capture, tmp_path):
+    """The same fit with the weight ends with normals closer to those of its depth, seen from a test view."""
+    loss = []
+    for weight in (0.0, 0.2):
+        job = MemoryJob(tmp_path)
+        options = {"iterations": 250, "max_gaussians": 400, "refine_every": 25, "sh_degree": 1}
+        scene = Radiance(normal_weight=weight, **options).run(capture, job)
+        assert scene.gaussians is not None and scene.views is not None
+        camera = scene.views.test.camera(0)
+        with torch.no_grad():
+            image = render(create_rasterizer(), scene.gaussians, camera, normals=True)
+        loss.append(float(normal_consistency(image, camera)))
+    assert loss[1] < 0.8 * loss[0]
 
 
 def _grey(capture: Scene) -> Gaussians:

@@ -29,6 +29,26 @@ def test_unproject_is_the_inverse_of_project():
     assert torch.allclose(z, depth) and torch.allclose(pixels, camera().pixel_grid().double())
 
 
+def test_normals_of_a_plane_and_of_a_sphere():
+    c = camera()
+    rays = c.ray_directions()
+    forward = c.world_from_camera[:3, 2]
+    facing = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, 0.2], dtype=torch.float64) - forward, dim=0)
+    distance = ((c.position + 4 * forward) - c.position) @ facing / (rays @ facing)
+    found = c.normals(distance * (rays @ forward))
+    inner = (slice(1, -1), slice(1, -1))
+    assert torch.allclose(found[inner], facing.expand_as(found)[inner], atol=1e-6)  # towards the camera
+    assert (found[0] == 0).all() and (found[:, -1] == 0).all()
+    # |o + t r - m| = 1 about a point ahead.
+    b = 4 * (rays @ forward)
+    t = b - (b * b - 15).clamp_min(0).sqrt()
+    hit = b * b > 15.2
+    found = c.normals(t * (rays @ forward))
+    outward = t[..., None] * rays - 4 * forward
+    assert hit[inner].sum() > 100
+    assert (found * outward).sum(-1)[inner][hit[inner]].min() > 0.99
+
+
 def test_rays_are_unit_and_go_through_the_pixels():
     c = camera()
     rays = c.ray_directions()
