@@ -20,7 +20,12 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """Kinds of plugin, and what one of them is called in messages.  The entry point group is `relight.KIND`."""
 
 BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {"stages": {"radiance": "relight.stages.radiance:Radiance"}, "backends": {}, "data": {}, "exports": {}}
+    {
+        "stages": {"radiance": "relight.stages.radiance:Radiance", "distill": "relight.stages.distill:Distill"},
+        "backends": {},
+        "data": {},
+        "exports": {},
+    }
 )
 """Built-in stages.  Splat backends, readers and exports have their own ordered lists in `relight.render.backends`,
 `relight.data` and `relight.export`; here they only get what other packages add."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from relight.geometry.gaussians import Gaussians
+from relight.shading.environment import Environment
 from relight.views import Views
 
 
@@ -54,6 +55,7 @@ class StageRecord:
 @dataclass(frozen=True)
 class Scene:
     """frame: always.  views: posed photographs.  points: from structure from motion.  gaussians: the splat.
+    light: what lit the photographs, as far as it was found out.
     history: the stages that led here, oldest first.
     """
 
@@ -62,3 +64,4 @@ class Scene:
     points: Points | None = None
     gaussians: Gaussians | None = None
     history: tuple[StageRecord, ...] = ()
+    light: Environment | None = None

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from relight.atomic import replacing
 from relight.errors import DataError
 from relight.geometry.gaussians import Gaussians
 from relight.scene import Frame, Points, Scene, StageRecord
+from relight.shading.environment import Environment
 from relight.views import Views
 
 SCHEMA = 1
@@ -37,7 +38,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name, flags in (("points", {}), ("gaussians", None)):
+    for name, flags in (("points", {}), ("gaussians", None), ("light", {})):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -45,7 +46,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
         if earlier is not None and part is getattr(earlier[0], name):
             _link(earlier[1] / file, folder / file)
         else:
-            write_tensors(folder / file, part.tensors() if isinstance(part, Gaussians) else vars(part))
+            write_tensors(folder / file, _tensors(part))
         parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": part.flags if flags is None else flags}
     document = {
         "schema": SCHEMA,
@@ -70,7 +71,10 @@ def load_scene(folder: Path) -> Scene:
             if _digest(path) != part["sha256"]:
                 raise DataError(f"{path}: changed or damaged since it was written; move {folder} away and fit again")
             tensors = read_tensors(path)[0]
-            found[name] = Gaussians.from_tensors(tensors, **part["flags"]) if name == "gaussians" else Points(**tensors)
+            if name == "gaussians":
+                found[name] = Gaussians.from_tensors(tensors, **part["flags"])
+            else:
+                found[name] = {"points": Points, "light": Environment}[name](**tensors)
         frame = document["frame"]
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
@@ -156,6 +160,12 @@ def _write_json(path: Path, document: object) -> None:
         json.dump(document, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _tensors(part: Gaussians | Points | Environment) -> dict[str, Tensor]:
+    if isinstance(part, Gaussians):
+        return part.tensors()
+    return {f.name: getattr(part, f.name) for f in fields(part)}
 
 
 def _link(source: Path, target: Path) -> None:

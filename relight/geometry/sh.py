@@ -68,6 +68,11 @@ def from_constant(rgb: Tensor) -> Tensor:
     return (rgb - 0.5) / C0
 
 
+def to_constant(coefficient: Tensor) -> Tensor:
+    """Inverse of `from_constant`: (..., 3) mean colour over all directions of (..., 3) coefficients of band 0."""
+    return coefficient * C0 + 0.5
+
+
 def rotation_matrix(rotation: Tensor, degree: int) -> Tensor:
     """(3, 3) rotation R to (K, K) matrix M with basis(R d) @ (M c) = basis(d) @ c for every c and d.
 

@@ -13,6 +13,7 @@ from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import SplatRender, render
+from relight.shading.color import linear_to_srgb
 from relight.shading.surface import Surface
 
 MATERIALS = ("base_color", "roughness", "metallic", "progress")
@@ -88,6 +89,24 @@ def gbuffer(
         metallic=features[:, 4],
     )
     return GBuffer(surface, features[:, 5], mask, splat)
+
+
+def blend(buffer: GBuffer, radiance: Tensor) -> Tensor:
+    """(H, W, 3) sRGB-encoded, premultiplied: progress x `radiance` + (1 - progress) x captured look.
+
+    radiance: (N, 3) linear, of the buffer's points.  Ye, Hou and Zhou, Progressive Radiance Distillation, 2024.
+    """
+    progress = buffer.spread(buffer.progress[:, None])
+    return (1 - progress) * buffer.splat.color + progress * displayed(buffer, radiance)
+
+
+def displayed(buffer: GBuffer, radiance: Tensor) -> Tensor:
+    """(H, W, 3) sRGB-encoded, premultiplied picture of (N, 3) linear radiance of the buffer's points.
+
+    Above 1, where photographs are white, a hundredth of the slope stays, so that too bright pixels can be mended.
+    """
+    clipped = torch.where(radiance > 1, 1 + 0.01 * (radiance - 1), radiance)
+    return buffer.spread(linear_to_srgb(clipped)) * buffer.splat.alpha[..., None]
 
 
 def _towards(normal: Tensor, view: Tensor) -> Tensor:

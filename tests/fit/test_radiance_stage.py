@@ -100,7 +100,7 @@ def test_normal_weight_lays_gaussians_into_the_surface(capture, tmp_path):
     loss = []
     for weight in (0.0, 0.2):
         job = MemoryJob(tmp_path)
-        options = {"iterations": 250, "max_gaussians": 400, "refine_every": 25, "sh_degree": 1}
+        options: dict[str, Any] = {"iterations": 250, "max_gaussians": 400, "refine_every": 25, "sh_degree": 1}
         scene = Radiance(normal_weight=weight, **options).run(capture, job)
         assert scene.gaussians is not None and scene.views is not None
         camera = scene.views.test.camera(0)

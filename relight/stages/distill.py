@@ -1,0 +1,259 @@
+"""Stage `distill`: from the captured look of a splat to materials and light."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+
+from relight.errors import MissingPartError
+from relight.fit.losses import normal_consistency, photometric
+from relight.fit.parameters import Parameters
+from relight.geometry import sh
+from relight.geometry.gaussians import Gaussians
+from relight.render.deferred import blend, gbuffer
+from relight.render.protocol import RasterOptions
+from relight.render.splats import create_rasterizer
+from relight.scene import Scene
+from relight.shading.color import srgb_to_linear
+from relight.shading.learnable import LearnableEnvironment
+from relight.shading.shade import SplitSum, shade
+from relight.stages.base import Checkpoint, Job, Stage
+from relight.views import Views
+
+GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
+LOOK = ("sh",)
+MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
+"""Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase of the distillation; a rate of 0 freezes."""
+
+    iterations: int = 500
+    """Steps of one photograph each.  0 leaves the phase out."""
+    progress_weight: float = 0.0
+    """Weight of the squared distance between progress and the object's mask (Ye et al.: 0.08)."""
+    white_weight: float = 0.0
+    """Weight of colour in the light (nvdiffrec's prior; Ye et al.: 0.003)."""
+    geometry_rate: float = 0.2
+    """Learning rate of shapes, relative to 3DGS's."""
+    look_rate: float = 1.0
+    """Learning rate of the captured look, relative to 3DGS's."""
+    material_rate: float = 0.05
+    """Learning rate of the logits of base colour and roughness."""
+    metallic_rate: float = 0.05
+    """Learning rate of the logit of metallic."""
+    progress_rate: float = 0.05
+    """Learning rate of the logit of progress."""
+    light_rate: float = 0.02
+    """Learning rate of the logarithm of the light."""
+
+    def __post_init__(self) -> None:
+        wrong = [f"{name}: expected 0 or more (got {value})" for name, value in vars(self).items() if not value >= 0]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+
+
+def _specular() -> Phase:
+    return Phase(metallic_rate=0.0)
+
+
+def _diffuse() -> Phase:
+    return Phase(iterations=800, progress_weight=0.08, white_weight=0.003)
+
+
+def _joint() -> Phase:
+    return Phase(
+        iterations=700,
+        progress_weight=0.08,
+        white_weight=0.003,
+        progress_rate=0.02,
+        material_rate=0.02,
+        metallic_rate=0.02,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(Stage):
+    """Base colour, roughness, metallic and light of a splat.
+
+    Ye, Hou and Zhou, Progressive Radiance Distillation, arXiv 2408.07595, 2024.
+
+    A pixel is progress x shaded materials + (1 - progress) x captured look.  Highlights are explained first, as metal,
+    which is the less ambiguous part; then the rest; then all of it together.  Light has no shadows here.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
+    gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
+
+    specular: Phase = field(default_factory=_specular)
+    """Everything is metal: mirror-like light only."""
+    diffuse: Phase = field(default_factory=_diffuse)
+    """Metallic starts anew at `metallic_start` and is learned."""
+    joint: Phase = field(default_factory=_joint)
+    """Everything, in smaller steps."""
+    metallic_start: float = 0.1
+    """Metallic at the start of `diffuse`.  0 to 1."""
+    roughness_start: float = 0.6
+    """Highest roughness at the start of `diffuse`.  0 to 1."""
+    light_size: int = 32
+    """Rows of the learned map of light, which is twice as wide."""
+    light_start: float = 1.0
+    """Its radiance at the start, linear; 1 is the photographs' white."""
+    dssim_weight: float = 0.2
+    """Share of 1 - SSIM in the loss, the rest is L1 (3DGS).  0 to 1."""
+    normal_weight: float = 0.05
+    """Weight of the angle between the Gaussians' normals and those of the depth they make (2DGS: 0.05)."""
+
+    def __post_init__(self) -> None:
+        self.check_ranges({
+            "metallic_start": (0.001, 0.999), "roughness_start": (0.001, 0.999),
+            "light_size": (4, 512), "light_start": (1e-4, math.inf),
+            "dssim_weight": (0, 1), "normal_weight": (0, math.inf),
+        })  # fmt: skip
+
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Raises MissingPartError without views or Gaussians."""
+        if scene.views is None or len(scene.views.train) == 0:
+            raise MissingPartError("distill: the scene has no training views")
+        if scene.gaussians is None or len(scene.gaussians) == 0:
+            raise MissingPartError("distill: the scene has no splat; put radiance before distill")
+        return _Distillation(self, scene, scene.views.train, scene.gaussians, job).run()
+
+
+class _Distillation:
+    """The state of one distillation."""
+
+    def __init__(self, options: Distill, scene: Scene, views: Views, gaussians: Gaussians, job: Job):
+        self.options, self.scene, self.views, self.job = options, scene, views, job
+        self.start = gaussians.to(job.device)
+        self.rasterizer = create_rasterizer(job.backend, job.device)
+        self.raster = RasterOptions.for_extent(scene.frame.radius)
+        self.generator = torch.Generator().manual_seed(job.seed)
+        n = len(gaussians)
+        tensors = {name: getattr(self.start, name) for name in (*GEOMETRY, *LOOK)}
+        for name, value in MATERIALS.items():
+            shape = (n, 3) if name == "base_color" else (n,)
+            tensors[name] = torch.full(shape, math.log(value / (1 - value)), device=job.device)
+        self.parameters = Parameters(tensors, dict.fromkeys(tensors, 0.0))
+        self.light = LearnableEnvironment.constant(options.light_size, options.light_start).to(job.device)
+        self.light_adam = torch.optim.Adam(self.light.parameters(), lr=0.0)
+        self.phases = [options.specular, options.diffuse, options.joint]
+        self.order = torch.empty(0, dtype=torch.long)
+        self.step, self.quality = 0, 0.0
+        if job.restored is not None:
+            self._restore(job.restored)
+
+    def run(self) -> Scene:
+        total = sum(phase.iterations for phase in self.phases)
+        first = 0
+        for number, phase in enumerate(self.phases):
+            last = first + phase.iterations
+            if number == 1 and self.step == first:
+                self._free_metallic()
+            if first <= self.step < last:
+                self._set_rates(phase)
+            while self.step < last:
+                loss, error = self._one_step(phase)
+                self.quality = error if self.quality == 0 else 0.98 * self.quality + 0.02 * error
+                self.step += 1
+                metrics = None
+                if self.step % 50 == 0 or self.step == total:
+                    metrics = {"loss": loss, "train_psnr": -10 * math.log10(max(self.quality, 1e-10))}
+                    metrics["progress"] = float(torch.sigmoid(self.parameters["progress"].detach()).mean())
+                self.job.report(self.step, total, metrics, scene=self._scene() if metrics else None)
+                if self.step < total and self.job.checkpoint_due():
+                    self.job.checkpoint(self._checkpoint())
+            first = last
+        return self._scene()
+
+    def _free_metallic(self) -> None:
+        """From metals to mostly dielectrics, whose base colour is near the captured look under white light."""
+        p, start = self.parameters, self.options.metallic_start
+        with torch.no_grad():
+            p["metallic"].fill_(math.log(start / (1 - start)))
+            look = srgb_to_linear(sh.to_constant(p["sh"][:, 0]).clamp(0, 1))
+            p["base_color"].copy_(torch.logit(look.clamp(0.02, 0.9)))
+            # What mirrors keeps its roughness; logits of the rest would take long to come back from 0.99.
+            p["roughness"].clamp_(max=math.log(self.options.roughness_start / (1 - self.options.roughness_start)))
+        for name in ("metallic", "base_color", "roughness"):
+            p.forget(name)
+
+    def _set_rates(self, phase: Phase) -> None:
+        shapes = {
+            "means": 1.6e-6 * self.scene.frame.radius,
+            "quats_wxyz": 1e-3,
+            "log_scales": 5e-3,
+            "logit_opacity": 0.05,
+        }
+        rates = {name: rate * phase.geometry_rate for name, rate in shapes.items()}
+        rates |= {"sh": 2.5e-4 * phase.look_rate, "metallic": phase.metallic_rate, "progress": phase.progress_rate}
+        rates |= {"base_color": phase.material_rate, "roughness": phase.material_rate}
+        for name, rate in rates.items():
+            self.parameters.set_rate(name, rate)
+        for group in self.light_adam.param_groups:
+            group["lr"] = phase.light_rate
+
+    def _one_step(self, phase: Phase) -> tuple[float, float]:
+        o = self.options
+        if len(self.order) == 0:
+            self.order = torch.randperm(len(self.views), generator=self.generator)
+        index, self.order = int(self.order[0]), self.order[1:]
+        photo, camera = self.views.photo(index).to(self.job.device), self.views.camera(index).to(self.job.device)
+        buffer = gbuffer(self.rasterizer, self._gaussians(), camera, options=self.raster)
+        shaded = shade(buffer.surface, self.light.light(), SplitSum())
+        color, alpha = blend(buffer, shaded), buffer.splat.alpha
+        expected = photo.rgb
+        if photo.alpha is not None:
+            background = torch.rand(3, generator=self.generator).to(self.job.device)
+            color = color + (1 - alpha)[..., None] * background
+            expected = photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None])
+        loss = photometric(color.permute(2, 0, 1), expected.permute(2, 0, 1), o.dssim_weight, photo.mask)
+        if phase.progress_weight:
+            wanted = torch.ones_like(alpha) if photo.alpha is None else photo.alpha
+            found = buffer.spread(buffer.progress[:, None])[..., 0] * alpha
+            loss = loss + phase.progress_weight * (wanted - found).square().mean()
+        if phase.white_weight:
+            loss = loss + phase.white_weight * self.light.whiteness_penalty()
+        if o.normal_weight:
+            loss = loss + o.normal_weight * normal_consistency(buffer.splat, camera)
+        loss.backward()
+        self.parameters.step()
+        self.light_adam.step()
+        self.light_adam.zero_grad()
+        error = (color.detach() - expected).square()
+        return float(loss.detach()), float(error.mean() if photo.mask is None else error[photo.mask].mean())
+
+    def _gaussians(self) -> Gaussians:
+        p = self.parameters
+        values = {name: p[name] for name in (*GEOMETRY, *LOOK)}
+        channels = {name: torch.sigmoid(p[name]) for name in MATERIALS}
+        return replace(self.start, **values, channels={**self.start.channels, **channels})
+
+    def _scene(self) -> Scene:
+        with torch.no_grad():
+            light = self.light.light()
+        light = replace(light, radiance=light.radiance.detach().clone())
+        return replace(self.scene, gaussians=self._gaussians().detach(), light=light)
+
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {**self.parameters.state(), "order": self.order, "generator": self.generator.get_state()}
+        tensors["light"] = self.light.log_radiance.detach()
+        for key, value in self.light_adam.state.get(self.light.log_radiance, {}).items():
+            tensors[f"light_adam.{key}"] = value
+        return Checkpoint(self.step, tensors, {"quality": self.quality})
+
+    def _restore(self, saved: Checkpoint) -> None:
+        self.step, self.quality = saved.step, float(str(saved.values["quality"]))
+        self.parameters.restore(saved.tensors)
+        self.order, light = saved.tensors["order"], self.light.log_radiance
+        self.generator.set_state(saved.tensors["generator"])
+        with torch.no_grad():
+            light.copy_(saved.tensors["light"])
+        state = {k.split(".")[1]: v.clone() for k, v in saved.tensors.items() if k.startswith("light_adam.")}
+        if state:
+            self.light_adam.state[light] = state

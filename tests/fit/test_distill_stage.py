@@ -1,0 +1,187 @@
+"""Stage distill end to end on renders of known materials under a known light, 40 pixels wide."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from relight.errors import MissingPartError
+from relight.export.images import write_image
+from relight.geometry import sh
+from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
+from relight.render.deferred import blend, displayed, gbuffer
+from relight.render.splats import create_rasterizer
+from relight.scene import Frame, Scene
+from relight.scene_io import load_scene, save_scene
+from relight.shading.environment import Environment
+from relight.shading.shade import SplitSum, shade
+from relight.stages.base import Interrupted
+from relight.stages.distill import Distill, Phase
+from relight.testing.job import MemoryJob
+from relight.views import View, Views
+
+SIZE = 40
+# Short, so in large steps.
+FAST = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
+QUICK = {
+    "specular": Phase(iterations=20, **FAST | {"metallic_rate": 0.0}),
+    "diffuse": Phase(iterations=150, progress_weight=0.08, white_weight=0.003, **FAST),
+    "joint": Phase(iterations=80, progress_weight=0.08, white_weight=0.003),
+    "light_size": 8,
+}
+
+
+def ball() -> Gaussians:
+    """Surfels on a unit sphere; red where x > 0, blue where not."""
+    n = 600
+    i = torch.arange(n) + 0.5
+    z, phi = 1 - 2 * i / n, i * math.pi * (1 + math.sqrt(5))
+    r = (1 - z * z).sqrt()
+    means = torch.stack([r * phi.cos(), r * phi.sin(), z], 1)
+    # The turn that takes +z to the normal.
+    quats = torch.stack([1 + z, -means[:, 1], means[:, 0], torch.zeros(n)], 1)
+    red = (means[:, :1] > 0).float()
+    return Gaussians(
+        means=means,
+        quats_wxyz=quats,
+        log_scales=torch.full((n, 3), math.log(0.06)),
+        logit_opacity=torch.full((n,), 4.0),
+        sh=torch.cat([sh.from_constant(torch.full((n, 3), 0.5))[:, None], torch.zeros(n, 3, 3)], 1),
+        channels={
+            "base_color": red * torch.tensor([0.7, 0.1, 0.1]) + (1 - red) * torch.tensor([0.1, 0.1, 0.6]),
+            "roughness": torch.full((n,), 0.5),
+            "metallic": torch.zeros(n),
+            "progress": torch.ones(n),
+        },
+        surfels=True,
+    )
+
+
+def sky() -> Environment:
+    """Bright from one side."""
+    light = torch.full((8, 16, 3), 0.4)
+    light[1:4, 3:7] = 3.0
+    return Environment(light)
+
+
+def look_at_origin(angle: float, height: float) -> torch.Tensor:
+    position = torch.tensor([3 * math.cos(angle), height, 3 * math.sin(angle)])
+    forward = torch.nn.functional.normalize(-position, dim=0)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])), dim=0)
+    pose = torch.eye(4)
+    pose[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
+    pose[:3, 3] = position
+    return pose
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory) -> Scene:
+    """Twelve photographs of the ball, and its shape without materials."""
+    folder = tmp_path_factory.mktemp("capture")
+    views = []
+    for i in range(12):
+        camera = Camera(look_at_origin(0.55 * i, 1.5 * math.sin(2 * i)), 50.0, 50.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
+        with torch.no_grad():
+            buffer = gbuffer(create_rasterizer(), ball(), camera)
+            picture = displayed(buffer, shade(buffer.surface, sky(), SplitSum()))
+        alpha = buffer.splat.alpha[..., None]
+        write_image(folder / f"{i:02d}.png", torch.cat([picture / alpha.clamp_min(1e-4), alpha], -1).clamp(0, 1))
+        views.append(View(f"{i:02d}", folder / f"{i:02d}.png", camera, "train"))
+    return Scene(Frame(radius=1.0), Views(tuple(views)), gaussians=replace(ball(), channels={}))
+
+
+def distilled(scene: Scene, folder: Path, **options: Any) -> tuple[Scene, MemoryJob]:
+    job = MemoryJob(folder)
+    return Distill(**QUICK | options).run(scene, job), job
+
+
+def test_materials_and_light_are_found(capture, tmp_path):
+    result, job = distilled(capture, tmp_path)
+    assert result.gaussians is not None and result.light is not None
+    assert job.metrics["train_psnr"] > 27 and job.metrics["progress"] > 0.5
+    channels, truth = result.gaussians.channels, ball().channels
+    # Light and base colour share a factor for each channel, which no photograph tells.
+    found = channels["base_color"]
+    scale = (truth["base_color"] * found).sum(0) / found.square().sum(0)
+    assert (found * scale - truth["base_color"]).abs().mean() < 0.06
+    assert channels["metallic"].mean() < 0.35
+    # The bright side is where it was.
+    bright = result.light.radiance.detach().mean(-1)
+    assert bright[1:4, 3:7].mean() > 1.5 * bright.mean()
+    # Under another light it looks as it should.
+    pictures = []
+    for gaussians in (ball(), result.gaussians):
+        buffer = gbuffer(create_rasterizer(), gaussians, capture.views.train.camera(0))  # type: ignore[union-attr]
+        with torch.no_grad():
+            pictures.append(displayed(buffer, shade(buffer.surface, sky().turned(2.0), SplitSum())))
+    factor = (pictures[0] * pictures[1]).sum((0, 1)) / pictures[1].square().sum((0, 1))
+    assert (pictures[1] * factor - pictures[0]).abs().mean() < 0.03
+    assert capture.gaussians is not None and not capture.gaussians.channels, "the scene that went in is unchanged"
+
+
+def test_frozen_means_frozen(capture, tmp_path):
+    still = dict.fromkeys(("geometry_rate", "look_rate", "metallic_rate", "progress_rate", "light_rate"), 0.0)
+    only = Phase(iterations=5, **still)
+    result, _ = distilled(capture, tmp_path, specular=only, diffuse=Phase(iterations=0), joint=Phase(iterations=0))
+    assert result.gaussians is not None and capture.gaussians is not None and result.light is not None
+    for name in ("means", "quats_wxyz", "log_scales", "logit_opacity", "sh"):
+        assert torch.equal(getattr(result.gaussians, name), getattr(capture.gaussians, name)), name
+    assert torch.allclose(result.gaussians.channels["progress"], torch.tensor(0.01))
+    assert (result.gaussians.channels["base_color"] != result.gaussians.channels["base_color"][0, 0]).any()
+    assert torch.allclose(result.light.radiance, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("stop", [10, 60])
+def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
+    short = {
+        "specular": Phase(iterations=20, metallic_rate=0.0), "diffuse": Phase(iterations=50),
+        "joint": Phase(iterations=10), "light_size": 8,
+    }  # fmt: skip
+    whole, _ = distilled(capture, tmp_path, **short)
+    job = MemoryJob(tmp_path, stop_at=stop)
+    with pytest.raises(Interrupted):
+        Distill(**short).run(capture, job)
+    again = Distill(**short).run(capture, MemoryJob(tmp_path, restored=job.saved))
+    assert whole.gaussians is not None and again.gaussians is not None
+    assert whole.light is not None and again.light is not None
+    for name, tensor in whole.gaussians.tensors().items():
+        assert torch.equal(tensor, again.gaussians.tensors()[name]), name
+    assert torch.equal(whole.light.radiance, again.light.radiance)
+
+
+def test_light_is_kept_in_the_scene_folder(capture, tmp_path):
+    scene = replace(capture, light=sky().turned(0.3), views=None)
+    save_scene(scene, tmp_path, key="k")
+    found = load_scene(tmp_path).light
+    assert found is not None and scene.light is not None
+    assert torch.equal(found.radiance, scene.light.radiance) and torch.equal(found.rotation, scene.light.rotation)
+
+
+def test_progress_decides_between_look_and_materials(capture):
+    camera = capture.views.train.camera(0)  # type: ignore[union-attr]
+    for progress in (0.0, 1.0):
+        gaussians = ball()
+        channels = {**gaussians.channels, "progress": torch.full((len(gaussians),), progress)}
+        buffer = gbuffer(create_rasterizer(), replace(gaussians, channels=channels), camera)
+        shaded = shade(buffer.surface, sky(), SplitSum())
+        expected = displayed(buffer, shaded) if progress else buffer.splat.color
+        inside = buffer.mask
+        torch.testing.assert_close(blend(buffer, shaded)[inside], expected[inside], atol=1e-5, rtol=0)
+
+
+def test_mistakes_are_named(capture, tmp_path):
+    job = MemoryJob(tmp_path)
+    with pytest.raises(MissingPartError, match="no splat"):
+        Distill().run(replace(capture, gaussians=None), job)
+    with pytest.raises(MissingPartError, match="no training views"):
+        Distill().run(replace(capture, views=None), job)
+    with pytest.raises(ValueError, match=r"metallic_start: expected 0\.001 to 0\.999"):
+        Distill(metallic_start=2.0)
+    with pytest.raises(ValueError, match="light_rate: expected 0 or more"):
+        Phase(light_rate=-1.0)
