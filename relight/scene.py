@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from relight.geometry.gaussians import Gaussians
+from relight.geometry.mesh import Mesh
 from relight.shading.environment import Environment
 from relight.views import Views
 
@@ -56,6 +57,7 @@ class StageRecord:
 class Scene:
     """frame: always.  views: posed photographs.  points: from structure from motion.  gaussians: the splat.
     light: what lit the photographs, as far as it was found out.
+    mesh: the surface as triangles, for rays; its colours are the captured look, decoded to linear light.
     history: the stages that led here, oldest first.
     """
 
@@ -65,3 +67,4 @@ class Scene:
     gaussians: Gaussians | None = None
     history: tuple[StageRecord, ...] = ()
     light: Environment | None = None
+    mesh: Mesh | None = None

@@ -20,6 +20,7 @@ from torch import Tensor
 from relight.atomic import replacing
 from relight.errors import DataError
 from relight.geometry.gaussians import Gaussians
+from relight.geometry.mesh import Mesh
 from relight.scene import Frame, Points, Scene, StageRecord
 from relight.shading.environment import Environment
 from relight.views import Views
@@ -38,7 +39,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name, flags in (("points", {}), ("gaussians", None), ("light", {})):
+    for name, flags in (("points", {}), ("gaussians", None), ("light", {}), ("mesh", {})):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -74,7 +75,7 @@ def load_scene(folder: Path) -> Scene:
             if name == "gaussians":
                 found[name] = Gaussians.from_tensors(tensors, **part["flags"])
             else:
-                found[name] = {"points": Points, "light": Environment}[name](**tensors)
+                found[name] = {"points": Points, "light": Environment, "mesh": Mesh}[name](**tensors)
         frame = document["frame"]
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
@@ -162,10 +163,11 @@ def _write_json(path: Path, document: object) -> None:
         os.fsync(file.fileno())
 
 
-def _tensors(part: Gaussians | Points | Environment) -> dict[str, Tensor]:
+def _tensors(part: Gaussians | Points | Environment | Mesh) -> dict[str, Tensor]:
     if isinstance(part, Gaussians):
         return part.tensors()
-    return {f.name: getattr(part, f.name) for f in fields(part)}
+    values = {f.name: getattr(part, f.name) for f in fields(part)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _link(source: Path, target: Path) -> None:

@@ -56,3 +56,19 @@ def normal_consistency(image: SplatRender, camera: Camera) -> Tensor:
     assert image.normals is not None
     agreement = (image.normals * camera.normals(image.depth)).sum(-1)
     return (image.alpha.detach() * (1 - agreement))[1:-1, 1:-1].mean()
+
+
+def smoothness(picture: Tensor, guide: Tensor, mask: Tensor, edge: float = 10.0) -> Tensor:
+    """Mean |difference| of neighbouring pixels of a (H, W, C) picture, less where the (H, W, 3) guide has an edge.
+
+    mask: (H, W) bool; both pixels of a pair must lie in it.  A difference of 1 / `edge` in the guide counts 1 / e.
+    Differentiable in the picture.  Materials follow the colours of the photograph (Barron and Malik, PAMI 2015, use
+    smooth reflectance; the weight by edges is that of R3DG and IRGS).
+    """
+    total, count = picture.new_zeros(()), 0
+    for axis in (0, 1):
+        pairs = mask.narrow(axis, 1, mask.shape[axis] - 1) & mask.narrow(axis, 0, mask.shape[axis] - 1)
+        weight = pairs * torch.exp(-edge * guide.diff(dim=axis).abs().mean(-1))
+        total = total + (picture.diff(dim=axis).abs().mean(-1) * weight).sum()
+        count += int(pairs.sum())
+    return total / max(count, 1)

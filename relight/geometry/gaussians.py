@@ -27,7 +27,7 @@ CHANNELS: Mapping[str, tuple[tuple[int, ...], str]] = MappingProxyType(
         "base_color": ((3,), "linear Rec.709, 0 to 1"),
         "roughness": ((), "perceptual, 0 to 1"),
         "metallic": ((), "0 to 1"),
-        "normal": ((3,), "unit, world frame"),
+        "normal": ((3,), "unit, world frame, outwards"),
         "progress": ((), "share of physically based colour, 0 to 1"),
     }
 )

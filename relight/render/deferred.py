@@ -28,12 +28,14 @@ class GBuffer:
 
     surface: (N,) points, those of the N pixels of `mask`, row by row.  progress: (N,) share of physically based colour.
     splat: the captured look, alpha, depth, normals and screen statistics of the same pass.
+    further: (N, F) what else was blended, or None.
     """
 
     surface: Surface
     progress: Tensor
     mask: Tensor
     splat: SplatRender
+    further: Tensor | None = None
 
     def spread(self, values: Tensor) -> Tensor:
         """(N, C) values of the points to a picture (H, W, C), 0 elsewhere.  Differentiable."""
@@ -53,11 +55,13 @@ def gbuffer(
     *,
     options: RasterOptions = RasterOptions(),
     sh_degree: int | None = None,
+    further: Tensor | None = None,
 ) -> GBuffer:
     """Materials, normals and depth of a splat by `rasterizer` in one pass (Ye, Hou and Zhou,
     3DGS with Deferred Reflection, SIGGRAPH 2024).
 
-    Normals are channel "normal" where there is one, turned to the eye, else those of the Gaussians' shape.
+    further: (M, F) more to blend, of the M Gaussians.
+    Normals are channel "normal" where there is one, which points outwards, else those of the Gaussians' shape.
     Differentiable in all of the Gaussians.  Raises MissingPartError for a splat without materials.
     """
     missing = [name for name in MATERIALS if name not in gaussians.channels]
@@ -67,9 +71,10 @@ def gbuffer(
     columns = [v if v.ndim == 2 else v[:, None] for v in values]
     own_normals = "normal" in gaussians.channels
     if own_normals:
-        normal = gaussians.channels["normal"]
-        away = ((normal * (camera.position - gaussians.means)).sum(-1, keepdim=True) < 0).detach()
-        columns.append(torch.where(away, -normal, normal))
+        columns.append(gaussians.channels["normal"])
+    own = sum(c.shape[1] for c in columns)
+    if further is not None:
+        columns.append(further)
     splat = render(
         rasterizer, gaussians, camera, sh_degree=sh_degree, options=options, normals=True,
         features=torch.cat(columns, 1),
@@ -88,7 +93,7 @@ def gbuffer(
         roughness=features[:, 3],
         metallic=features[:, 4],
     )
-    return GBuffer(surface, features[:, 5], mask, splat)
+    return GBuffer(surface, features[:, 5], mask, splat, None if further is None else features[:, own:])
 
 
 def blend(buffer: GBuffer, radiance: Tensor) -> Tensor:

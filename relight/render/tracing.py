@@ -134,7 +134,7 @@ class EmbreeTracer(MeshTracer):
         reason = unavailable()
         if reason is not None:
             raise BackendUnavailableError(f"rays: {reason}")
-        open3d = _open3d()
+        open3d = load_open3d()
         # Its stubs know no arrays.
         self._tensor: Any = open3d.core.Tensor
         self._scene: Any = open3d.t.geometry.RaycastingScene(nthreads=torch.get_num_threads())
@@ -151,17 +151,28 @@ class EmbreeTracer(MeshTracer):
         face = np.where(hits, found["primitive_ids"].numpy().astype(np.int64), -1)
         return torch.from_numpy(face), torch.from_numpy(found["primitive_uvs"].numpy())
 
+    def closest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3) nearest places on the mesh to (N, 3) points; (N,) their faces; (N, 3) weights of the faces' corners.
+
+        Not differentiated.
+        """
+        found = self._scene.compute_closest_points(self._tensor(points.detach().float().contiguous().numpy()))
+        uv = torch.from_numpy(found["primitive_uvs"].numpy())
+        face = torch.from_numpy(found["primitive_ids"].numpy().astype(np.int64))
+        return torch.from_numpy(found["points"].numpy()), face, torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
+
 
 def unavailable() -> str | None:
     """Why Embree can't be used here, or None if it can."""
     try:
-        _open3d()
+        load_open3d()
     except Exception as error:  # its shared libraries may be missing
         return f'open3d cannot be imported ({error}); pip install "relight[mesh]", on Linux also libusb-1.0 and libGL'
     return None
 
 
-def _open3d() -> Any:
+def load_open3d() -> Any:
+    """Open3D, after our own threads have started.  Raises ImportError and what else its libraries raise."""
     from relight.render import kernels
 
     kernels.start_threads()

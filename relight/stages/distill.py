@@ -7,24 +7,29 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
+from torch.nn.functional import interpolate as resized
 
 from relight.errors import MissingPartError
-from relight.fit.losses import normal_consistency, photometric
+from relight.fit.losses import normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
-from relight.geometry import sh
+from relight.fit.sky import solve_shading
 from relight.geometry.gaussians import Gaussians
-from relight.render.deferred import blend, gbuffer
+from relight.geometry.mesh import Mesh
+from relight.render.deferred import blend, displayed
 from relight.render.protocol import RasterOptions
+from relight.render.proxy import Proxy, fuse
+from relight.render.relit import Shader
 from relight.render.splats import create_rasterizer
+from relight.render.transfer import bake
 from relight.scene import Scene
-from relight.shading.color import srgb_to_linear
 from relight.shading.learnable import LearnableEnvironment
-from relight.shading.shade import SplitSum, shade
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
+MESH = ("vertices", "faces", "normals", "colors")
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
 
@@ -51,6 +56,12 @@ class Phase:
     """Learning rate of the logit of progress."""
     light_rate: float = 0.02
     """Learning rate of the logarithm of the light."""
+    direct_weight: float = 0.0
+    """Weight of the loss of the shaded materials alone, without the captured look."""
+    color_weight: float = 0.0
+    """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
+    smooth_weight: float = 0.0
+    """Weight of differences in roughness and metallic between neighbouring pixels of like colour (R3DG, IRGS)."""
 
     def __post_init__(self) -> None:
         wrong = [f"{name}: expected 0 or more (got {value})" for name, value in vars(self).items() if not value >= 0]
@@ -63,7 +74,7 @@ def _specular() -> Phase:
 
 
 def _diffuse() -> Phase:
-    return Phase(iterations=800, progress_weight=0.08, white_weight=0.003)
+    return Phase(iterations=800, progress_weight=0.08, white_weight=0.003, geometry_rate=0.0, smooth_weight=0.02)
 
 
 def _joint() -> Phase:
@@ -71,6 +82,8 @@ def _joint() -> Phase:
         iterations=700,
         progress_weight=0.08,
         white_weight=0.003,
+        geometry_rate=0.0,
+        smooth_weight=0.02,
         progress_rate=0.02,
         material_rate=0.02,
         metallic_rate=0.02,
@@ -98,6 +111,8 @@ class Distill(Stage):
     """Everything, in smaller steps."""
     metallic_start: float = 0.1
     """Metallic at the start of `diffuse`.  0 to 1."""
+    base_color_start: float = 0.5
+    """Base colour at the start of `diffuse`, linear.  0 to 1."""
     roughness_start: float = 0.6
     """Highest roughness at the start of `diffuse`.  0 to 1."""
     light_size: int = 32
@@ -106,14 +121,19 @@ class Distill(Stage):
     """Its radiance at the start, linear; 1 is the photographs' white."""
     dssim_weight: float = 0.2
     """Share of 1 - SSIM in the loss, the rest is L1 (3DGS).  0 to 1."""
+    rays: int = 2
+    """A pixel and step, along what surfaces mirror."""
+    shadows: bool = True
+    """Work out, before `diffuse`, what of the light each place sees, by rays against a mesh made from the splat."""
     normal_weight: float = 0.05
     """Weight of the angle between the Gaussians' normals and those of the depth they make (2DGS: 0.05)."""
 
     def __post_init__(self) -> None:
         self.check_ranges({
             "metallic_start": (0.001, 0.999), "roughness_start": (0.001, 0.999),
+            "base_color_start": (0.001, 0.999),
             "light_size": (4, 512), "light_start": (1e-4, math.inf),
-            "dssim_weight": (0, 1), "normal_weight": (0, math.inf),
+            "dssim_weight": (0, 1), "normal_weight": (0, math.inf), "rays": (1, 64),
         })  # fmt: skip
 
     def run(self, scene: Scene, job: Job) -> Scene:
@@ -145,6 +165,8 @@ class _Distillation:
         self.phases = [options.specular, options.diffuse, options.joint]
         self.order = torch.empty(0, dtype=torch.long)
         self.step, self.quality = 0, 0.0
+        self.shader = Shader(self.rasterizer, self.raster)
+        self.places = torch.empty(0, 3)
         if job.restored is not None:
             self._restore(job.restored)
 
@@ -153,8 +175,10 @@ class _Distillation:
         first = 0
         for number, phase in enumerate(self.phases):
             last = first + phase.iterations
-            if number == 1 and self.step == first:
+            if number == 1 and self.step == first and phase.iterations:
                 self._free_metallic()
+                if self.options.shadows:
+                    self._make_shadows()
             if first <= self.step < last:
                 self._set_rates(phase)
             while self.step < last:
@@ -171,13 +195,32 @@ class _Distillation:
             first = last
         return self._scene()
 
+    def _make_shadows(self) -> None:
+        """A mesh from the splat as it is now; then light and base colour as if all were diffuse."""
+        cameras = [self.views.camera(i).to(self.job.device) for i in range(len(self.views))]
+        proxy = Proxy(fuse(self.rasterizer, self._gaussians().detach(), cameras, options=self.raster))
+        self.places, normals, look = proxy.closest(self.parameters["means"])
+        self._bake(proxy, normals)
+        assert self.shader.transfer is not None
+        shading = solve_shading(look, self.shader.transfer)
+        finer = resized(shading.radiance.permute(2, 0, 1)[None], self.light.log_radiance.shape[:2])[0].permute(1, 2, 0)
+        with torch.no_grad():
+            self.light.log_radiance.copy_(finer.clamp_min(1e-3 * float(finer.mean())).log())
+            self.parameters["base_color"].copy_(torch.logit(shading.albedo.clamp(0.02, 0.95)))
+        self.light_adam.state.clear()
+
+    def _bake(self, proxy: Proxy, normals: Tensor) -> None:
+        """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
+        self.start = replace(self.start, channels={**self.start.channels, "normal": normals})
+        transfer = bake(proxy, self.places, normals, self.light.rotation, seed=self.job.seed)
+        self.shader = Shader(self.rasterizer, self.raster, proxy, transfer)
+
     def _free_metallic(self) -> None:
-        """From metals to mostly dielectrics, whose base colour is near the captured look under white light."""
+        """From metals to mostly dielectrics, all of one grey, so that shading is explained by light first."""
         p, start = self.parameters, self.options.metallic_start
         with torch.no_grad():
             p["metallic"].fill_(math.log(start / (1 - start)))
-            look = srgb_to_linear(sh.to_constant(p["sh"][:, 0]).clamp(0, 1))
-            p["base_color"].copy_(torch.logit(look.clamp(0.02, 0.9)))
+            p["base_color"].fill_(math.log(self.options.base_color_start / (1 - self.options.base_color_start)))
             # What mirrors keeps its roughness; logits of the rest would take long to come back from 0.99.
             p["roughness"].clamp_(max=math.log(self.options.roughness_start / (1 - self.options.roughness_start)))
         for name in ("metallic", "base_color", "roughness"):
@@ -204,22 +247,32 @@ class _Distillation:
             self.order = torch.randperm(len(self.views), generator=self.generator)
         index, self.order = int(self.order[0]), self.order[1:]
         photo, camera = self.views.photo(index).to(self.job.device), self.views.camera(index).to(self.job.device)
-        buffer = gbuffer(self.rasterizer, self._gaussians(), camera, options=self.raster)
-        shaded = shade(buffer.surface, self.light.light(), SplitSum())
+        buffer, shaded = self.shader(self._gaussians(), camera, self.light.light(), rays=o.rays, seed=self.step)
         color, alpha = blend(buffer, shaded), buffer.splat.alpha
-        expected = photo.rgb
+        expected, behind = photo.rgb, torch.zeros_like(photo.rgb)
         if photo.alpha is not None:
             background = torch.rand(3, generator=self.generator).to(self.job.device)
-            color = color + (1 - alpha)[..., None] * background
+            behind = (1 - alpha)[..., None] * background
             expected = photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None])
+        color = color + behind
         loss = photometric(color.permute(2, 0, 1), expected.permute(2, 0, 1), o.dssim_weight, photo.mask)
+        if phase.direct_weight:
+            shown = displayed(buffer, shaded) + behind
+            direct = photometric(shown.permute(2, 0, 1), expected.permute(2, 0, 1), o.dssim_weight, photo.mask)
+            loss = loss + phase.direct_weight * direct
+        if phase.color_weight:
+            flat = torch.zeros_like(photo.rgb)
+            loss = loss + phase.color_weight * smoothness(buffer.spread(buffer.surface.base_color), flat, buffer.mask)
         if phase.progress_weight:
             wanted = torch.ones_like(alpha) if photo.alpha is None else photo.alpha
             found = buffer.spread(buffer.progress[:, None])[..., 0] * alpha
             loss = loss + phase.progress_weight * (wanted - found).square().mean()
         if phase.white_weight:
             loss = loss + phase.white_weight * self.light.whiteness_penalty()
-        if o.normal_weight:
+        if phase.smooth_weight:
+            pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
+            loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
+        if o.normal_weight and phase.geometry_rate:
             loss = loss + o.normal_weight * normal_consistency(buffer.splat, camera)
         loss.backward()
         self.parameters.step()
@@ -238,13 +291,18 @@ class _Distillation:
         with torch.no_grad():
             light = self.light.light()
         light = replace(light, radiance=light.radiance.detach().clone())
-        return replace(self.scene, gaussians=self._gaussians().detach(), light=light)
+        mesh = self.scene.mesh if self.shader.proxy is None else self.shader.proxy.mesh
+        return replace(self.scene, gaussians=self._gaussians().detach(), light=light, mesh=mesh)
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {**self.parameters.state(), "order": self.order, "generator": self.generator.get_state()}
         tensors["light"] = self.light.log_radiance.detach()
         for key, value in self.light_adam.state.get(self.light.log_radiance, {}).items():
             tensors[f"light_adam.{key}"] = value
+        if self.shader.proxy is not None:
+            mesh = self.shader.proxy.mesh
+            parts = {f"mesh.{name}": getattr(mesh, name) for name in MESH}
+            tensors |= {"places": self.places, "normals": self.start.channels["normal"], **parts}
         return Checkpoint(self.step, tensors, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -257,3 +315,7 @@ class _Distillation:
         state = {k.split(".")[1]: v.clone() for k, v in saved.tensors.items() if k.startswith("light_adam.")}
         if state:
             self.light_adam.state[light] = state
+        if "places" in saved.tensors:
+            self.places = saved.tensors["places"]
+            vertices, faces, normals, colors = (saved.tensors[f"mesh.{name}"] for name in MESH)
+            self._bake(Proxy(Mesh(vertices, faces, normals=normals, colors=colors)), saved.tensors["normals"])

@@ -34,6 +34,7 @@ QUICK = {
     "diffuse": Phase(iterations=150, progress_weight=0.08, white_weight=0.003, **FAST),
     "joint": Phase(iterations=80, progress_weight=0.08, white_weight=0.003),
     "light_size": 8,
+    "shadows": False,  # the photographs have none
 }
 
 
@@ -141,7 +142,7 @@ def test_frozen_means_frozen(capture, tmp_path):
 def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
     short = {
         "specular": Phase(iterations=20, metallic_rate=0.0), "diffuse": Phase(iterations=50),
-        "joint": Phase(iterations=10), "light_size": 8,
+        "joint": Phase(iterations=10), "light_size": 8, "shadows": True,
     }  # fmt: skip
     whole, _ = distilled(capture, tmp_path, **short)
     job = MemoryJob(tmp_path, stop_at=stop)
