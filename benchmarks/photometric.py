@@ -10,11 +10,12 @@ the same pixels; both are the mean over lights of the PSNR inside the mask, 8-bi
 Each pixel has its own base colour and normal; roughness and specular vary smoothly, from a coarse grid, as eleven
 lights say too little of a pixel's highlight.  Cast shadows are traced through the heights that the fitted normals
 integrate to.
+
 Settings are chosen for each object and each light left out, by how well they predict three of the other eleven lights,
-each from the ten that remain; the picture that is scored plays no part.  The choice is made on fewer pixels, from
-lists drawn up by people who had seen scores of earlier settings.  Ours
-chooses between measured and refined directions, among robust scales, and whether each flash has a strength of its own;
-the baseline between measured and refined directions.  Refined directions come from the three other objects only.
+each from the ten that remain, on fewer pixels; the picture that is scored plays no part.  (What there is to choose from
+was written down after scores of earlier settings had been seen.)  Ours chooses between measured and refined directions,
+among robust scales, and whether each flash has a strength of its own; the baseline between measured and refined
+directions.  Refined directions come from the three other objects only.
 
 What a model leaves over in the pictures it was fitted to, shadows and light between surfaces, can be interpolated to
 the new light (kriging over directions, a width and a noise chosen in the same way): `residuals`, for both.
