@@ -3,6 +3,9 @@
 examples:
   relight render runs/fox --orbit 6 -o turn.mp4
   relight render runs/fox --views test -o stills/
+  relight render runs/fox --env sunset.hdr --rotate 90 -o sunset/     its materials under another light
+  relight render runs/fox --env studio.hdr --set roughness=0.2 --orbit 6 -o shiny.mp4
+  relight render runs/fox --show base_color -o albedo/
   relight render chair.glb --env studio.hdr
   relight render chair.glb --env sunset.exr --estimator monte-carlo --samples 256 --curve agx -o chair.png
   relight render chair.glb --orbit 4 --background surroundings -o chair.mp4
@@ -16,6 +19,7 @@ import re
 from pathlib import Path
 
 from relight.cli.render_model import CURVES, ESTIMATORS, draw_model
+from relight.cli.render_run import SHOWN, draw_run
 
 BACKGROUNDS = ("white", "black", "transparent", "surroundings")
 
@@ -50,23 +54,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=positive, default=30.0, help="pictures a second of a film (default: 30)")
     parser.add_argument("--size", help="WIDTHxHEIGHT; default: that of the photographs, 768x768 for models")
     parser.add_argument(
-        "--background", choices=BACKGROUNDS, help="default: black for runs, white for models; the last two for models"
+        "--background",
+        choices=BACKGROUNDS,
+        help="default: black for runs, white for models; surroundings: the light of --env",
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
-    model = parser.add_argument_group("models")
-    model.add_argument("--env", type=Path, metavar="FILE", help="equirectangular light (.hdr, .exr); default: a studio")
-    model.add_argument(
+    light = parser.add_argument_group("light")
+    light.add_argument(
+        "--env", type=Path, metavar="FILE",
+        help="equirectangular light (.hdr, .exr); default: a studio for models, the photographs' light for runs",
+    )  # fmt: skip
+    light.add_argument(
         "--rotate", type=finite, default=0.0, metavar="DEGREES", help="turn the light about the vertical"
     )
-    model.add_argument(
-        "--estimator", choices=ESTIMATORS, default="split-sum",
-        help="split-sum: fast, no noise, no shadows of the environment (default); monte-carlo: reference",
+    light.add_argument(
+        "--estimator", choices=ESTIMATORS,
+        help="split-sum: fast, no noise, no shadows of the environment (default for models); monte-carlo: reference "
+        "(default for runs under --env)",
     )  # fmt: skip
-    model.add_argument("--samples", type=count, default=64, help="of light and of material, a point (default: 64)")
+    light.add_argument("--samples", type=count, default=64, help="of light and of material, a point (default: 64)")
+    light.add_argument("--exposure", type=finite, default=0.0, metavar="STOPS")
+    light.add_argument(
+        "--curve", choices=CURVES, help="tone curve (default: Khronos PBR Neutral for models, none, clip, for runs)"
+    )
+    materials = parser.add_argument_group("materials of runs")
+    materials.add_argument("--show", choices=SHOWN, help="draw a material instead of light")
+    materials.add_argument(
+        "--set", action="append", metavar="NAME=VALUE", help="another roughness, metallic or base_color (R,G,B, linear)"
+    )
+    model = parser.add_argument_group("models")
     model.add_argument("--bounces", type=whole, default=1, help="of light by way of other surfaces (default: 1)")
     model.add_argument("--supersample", type=count, default=2, help="shaded points along a pixel's side (default: 2)")
-    model.add_argument("--exposure", type=finite, default=0.0, metavar="STOPS")
-    model.add_argument("--curve", choices=CURVES, default="neutral", help="tone curve (default: Khronos PBR Neutral)")
     model.add_argument(
         "--azimuth", type=finite, default=30.0, metavar="DEGREES", help="0 is in front, +z (default: 30)"
     )
@@ -84,60 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.source.suffix.lower() in SUFFIXES and not arguments.source.is_dir():
         if arguments.views:
             raise RelightError(f"--views {arguments.views}: {arguments.source} is a model, which has no photographs")
+        if arguments.show or arguments.set:
+            raise RelightError(f"--show, --set: for runs; {arguments.source} is a model, edit its own materials")
         output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
         _keep([output], arguments.force)
         draw_model(arguments, output, _size(arguments.size or "768x768"))
     else:
-        _draw_run(arguments)
+        draw_run(arguments, _size(arguments.size) if arguments.size else None, _keep, _still_names)
     return 0
-
-
-def _draw_run(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from relight.errors import RelightError
-    from relight.export.images import write_film, write_image
-    from relight.export.runs import last_stage
-    from relight.render.protocol import RasterOptions
-    from relight.render.splats import create_rasterizer, render
-    from relight.render.trajectory import orbit, with_size
-    from relight.scene_io import load_scene
-
-    if arguments.background in ("transparent", "surroundings"):
-        raise RelightError(f"--background {arguments.background}: for models; a run is drawn on black or white")
-    scene = load_scene(last_stage(arguments.source))
-    if scene.gaussians is None or scene.views is None:
-        raise RelightError(f"{arguments.source}: holds no splat; run a stage that fits one")
-    gaussians, views = scene.gaussians, scene.views
-    rasterizer, options = create_rasterizer(), RasterOptions.for_extent(scene.frame.radius)
-    background = torch.full((3,), float(arguments.background == "white"))
-
-    def picture(camera) -> torch.Tensor:
-        with torch.no_grad():
-            if arguments.size:
-                camera = with_size(camera, *_size(arguments.size))
-            return render(rasterizer, gaussians, camera, options=options, background=background).color
-
-    output = arguments.output or Path("orbit.mp4" if arguments.orbit else "stills")
-    if arguments.orbit:
-        _keep([output], arguments.force)
-        cameras = [views.train.camera(i) for i in range(len(views.train))]
-        up = torch.tensor(scene.frame.up) if scene.frame.up else None
-        path = orbit(
-            cameras, torch.tensor(scene.frame.center), up, frames=max(2, round(arguments.orbit * arguments.fps))
-        )
-        frames = write_film(output, (picture(camera) for camera in path), arguments.fps)
-        print(f"wrote {output} ({frames} frames)")
-        return
-    split = arguments.views or "test"
-    chosen = views.split(split)
-    if len(chosen) == 0:
-        raise RelightError(f"--views {split}: no such views; the run has splits train and test")
-    stills = [output / name for name in _still_names([view.name for view in chosen])]
-    _keep(stills, arguments.force)
-    for i, still in enumerate(stills):
-        write_image(still, picture(chosen.camera(i)))
-    print(f"wrote {len(chosen)} stills to {output}")
 
 
 def _keep(files: list[Path], force: bool) -> None:

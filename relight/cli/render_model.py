@@ -45,8 +45,9 @@ def draw_model(arguments: argparse.Namespace, output: Path, size: tuple[int, int
     mesh = load_model(arguments.source)
     light = load_environment(arguments.env) if arguments.env else studio()
     light = light.turned(math.radians(arguments.rotate))
-    look = Look(arguments.exposure, arguments.curve, background)
-    estimator, tracer, rasterizer = _estimator(arguments), _tracer(mesh), create_mesh_rasterizer()
+    look = Look(arguments.exposure, arguments.curve or "neutral", background)
+    estimator = estimator_of(arguments, bounces=arguments.bounces, default="split-sum")
+    tracer, rasterizer = _tracer(mesh), create_mesh_rasterizer()
 
     def linear(camera: Camera, advance: Callable[..., None] | None = None) -> Tensor:
         shaded = partial(_shaded, light=light, estimator=estimator, tracer=tracer, advance=advance)
@@ -97,12 +98,14 @@ def _shaded(
     return torch.cat(parts)
 
 
-def _estimator(arguments: argparse.Namespace) -> Estimator:
+def estimator_of(arguments: argparse.Namespace, *, bounces: int, default: str = "monte-carlo") -> Estimator:
+    """The estimator that was asked for, or the default."""
     from relight.shading.shade import Harmonics, MonteCarlo, SplitSum
 
-    if arguments.estimator == "monte-carlo":
-        return MonteCarlo(arguments.samples, arguments.bounces)
-    return SplitSum() if arguments.estimator == "split-sum" else Harmonics()
+    name = arguments.estimator or default
+    if name == "monte-carlo":
+        return MonteCarlo(arguments.samples, bounces)
+    return SplitSum() if name == "split-sum" else Harmonics()
 
 
 def _tracer(mesh: Mesh) -> Tracer | None:

@@ -50,9 +50,9 @@ def write_report(run: Path, path: Path, *, picture: bool = True) -> Path:
     scene = load_scene(stage)
     rows: list[tuple[str, list[Tensor]]] = []
 
-    def keep(view, photo, image) -> None:
+    def keep(view, photo, found) -> None:
         if len(rows) < PICTURES:
-            found, expected = image.color.clamp(0, 1), target(photo).clamp(0, 1)
+            expected = target(photo).clamp(0, 1)
             rows.append((view.name, [expected, found, (4 * (found - expected).abs()).clamp(0, 1)]))
 
     split = "test" if scene.views is not None and len(scene.views.test) else "train"

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from relight.errors import MissingPartError
 from relight.fit.losses import mean_ssim
+from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
-from relight.render.splats import SplatRender, render
+from relight.render.relit import Relit, has_materials
+from relight.render.splats import render
 from relight.scene import Scene
 from relight.views import Photo, View
 
@@ -47,27 +50,45 @@ def evaluate(
     scene: Scene,
     rasterizer: SplatRasterizer,
     split: str = "test",
-    on_view: Callable[[View, Photo, SplatRender], None] | None = None,
+    on_view: Callable[[View, Photo, Tensor], None] | None = None,
 ) -> list[ViewScore]:
-    """Scores of every view of a split, renders clipped to 0 to 1.  `on_view` sees each picture."""
+    """Scores of every view of a split, renders clipped to 0 to 1.  `on_view` sees each picture, (H, W, 3).
+
+    A splat with materials is drawn by them in the light of its photographs, as `distill` fitted it.
+    """
     if scene.gaussians is None or scene.views is None:
         raise MissingPartError("evaluate: needs gaussians and views; run a stage that fits a splat first")
-    views, options = scene.views.split(split), RasterOptions.for_extent(scene.frame.radius)
+    views, draw = scene.views.split(split), _drawing(scene, scene.gaussians, rasterizer)
     device = scene.gaussians.means.device
     scores = []
     for i, view in enumerate(views):
         photo = views.photo(i)
-        background = None if photo.alpha is None else torch.full((3,), WHITE, device=device)
         with torch.no_grad():
-            image = render(
-                rasterizer, scene.gaussians, views.camera(i).to(device), options=options, background=background
-            )
-        found, expected = image.color.clamp(0, 1).cpu(), target(photo)
+            color, alpha = draw(views.camera(i).to(device))
+            if photo.alpha is not None:
+                color = color + (1 - alpha)[..., None] * WHITE
+        found, expected = color.clamp(0, 1).cpu(), target(photo)
         masked = [(p if photo.mask is None else p * photo.mask[..., None]).permute(2, 0, 1) for p in (found, expected)]
         scores.append(ViewScore(view.name, psnr(found, expected, photo.mask), float(mean_ssim(*masked))))
         if on_view is not None:
-            on_view(view, photo, image)
+            on_view(view, photo, found)
     return scores
+
+
+def _drawing(
+    scene: Scene, gaussians: Gaussians, rasterizer: SplatRasterizer
+) -> Callable[[Camera], tuple[Tensor, Tensor]]:
+    """What draws sRGB-encoded, premultiplied colour and alpha."""
+    if has_materials(gaussians) and scene.light is not None:
+        extent = scene.frame.radius
+        return Relit(gaussians, scene.mesh, scene.light, extent=extent, rasterizer=rasterizer).photographed
+    options = RasterOptions.for_extent(scene.frame.radius)
+
+    def captured(camera: Camera) -> tuple[Tensor, Tensor]:
+        image = render(rasterizer, gaussians, camera, options=options)
+        return image.color, image.alpha
+
+    return captured
 
 
 def means(scores: list[ViewScore]) -> dict[str, float]:

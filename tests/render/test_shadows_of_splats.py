@@ -109,9 +109,9 @@ def test_a_balls_proxy_is_a_ball():
     assert (radius.mean() - 1).abs() < 0.04 and radius.std() < 0.03, "discs stand off the sphere a little"
     assert mesh.normals is not None and mesh.colors is not None
     outwards = (mesh.normals * mesh.vertices / radius[:, None]).sum(-1)
-    assert outwards.mean() > 0.99
+    assert outwards.mean() > 0.97
     places, normals, _ = (proxy := Proxy(mesh)).closest(2 * UP)
-    assert (places - (1 + proxy.lift) * UP).norm() < 0.05 and (normals @ UP[0]).min() > 0.97
+    assert (places - (1 + proxy.lift) * UP).norm() < 0.12 and (normals @ UP[0]).min() > 0.97
 
 
 def test_a_mirror_below_the_ball_sees_it():

@@ -1,0 +1,182 @@
+"""`relight render` for a run: the captured look, or its materials under another light."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from relight.errors import BackendUnavailableError, RelightError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from relight.geometry.camera import Camera
+    from relight.geometry.gaussians import Gaussians
+    from relight.render.relit import Relit
+    from relight.scene import Scene
+
+SHOWN = ("base_color", "roughness", "metallic", "normal", "progress")
+CHANGED = {"base_color": 3, "roughness": 1, "metallic": 1}
+"""Materials that --set changes, and how many numbers each takes."""
+
+
+def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], Tensor]:
+    """What draws the picture of a camera: (H, W, 3), or (H, W, 4) straight if transparent; sRGB-encoded.
+
+    Raises RelightError for options that do not go together or that this run has nothing for.
+    """
+    import torch
+
+    from relight.render.protocol import RasterOptions
+    from relight.render.relit import has_materials
+    from relight.render.splats import create_rasterizer, render
+
+    assert scene.gaussians is not None
+    background = arguments.background or "black"
+    wanted = [name for name in ("env", "show", "set") if getattr(arguments, name)]
+    if background == "surroundings" and not arguments.env:
+        raise RelightError("--background surroundings: for a light that is given; add --env FILE")
+    if not has_materials(scene.gaussians):
+        if wanted:
+            raise RelightError(f"--{wanted[0]}: {arguments.source} has no materials; run the stage distill first")
+        if background == "transparent":
+            raise RelightError("--background transparent: for runs with materials; choose black or white")
+        gaussians, rasterizer = scene.gaussians, create_rasterizer()
+        options = RasterOptions.for_extent(scene.frame.radius)
+        behind = torch.full((3,), float(background == "white"))
+        return lambda camera: render(rasterizer, gaussians, camera, options=options, background=behind).color
+    relit = _relit(scene, _changed(scene.gaussians, arguments.set or []))
+    if arguments.show:
+        return lambda camera: _over(*_shown(relit, camera, arguments.show), background)
+    if arguments.env:
+        return _lit(arguments, scene, relit, background)
+    if arguments.set:
+        raise RelightError("--set: needs a light to show changed materials under; add --env FILE")
+    return lambda camera: _over(*relit.photographed(camera), background)
+
+
+def _relit(scene: Scene, gaussians: Gaussians) -> Relit:
+    from relight.render.relit import Relit
+
+    try:
+        return Relit(gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
+    except BackendUnavailableError as error:
+        print(f"warning: no shadows: {error}", file=sys.stderr)
+        return Relit(gaussians, None, scene.light, extent=scene.frame.radius)
+
+
+def _lit(arguments: argparse.Namespace, scene: Scene, relit: Relit, background: str) -> Callable[[Camera], Tensor]:
+    from relight.cli.render_model import estimator_of
+    from relight.data.environments import load_environment, upright
+    from relight.shading.look import Look
+
+    light = upright(load_environment(arguments.env).turned(math.radians(arguments.rotate)), scene.frame.up)
+    # Light by way of other surfaces needs materials where rays end; the proxy has only the captured look.
+    estimator = estimator_of(arguments, bounces=0)
+    look = Look(arguments.exposure, arguments.curve or "clip", background)
+
+    def picture(camera: Camera) -> Tensor:
+        behind = light.eval(camera.ray_directions()) if background == "surroundings" else None
+        return look.encoded(relit.under(camera, light, estimator), behind)
+
+    return picture
+
+
+def _shown(relit: Relit, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
+    """A material as a premultiplied picture, and alpha.  Colours are sRGB-encoded, numbers are not, as glTF has it."""
+    from relight.shading.color import linear_to_srgb
+
+    buffer = relit.buffer(camera)
+    if name == "progress":
+        values = buffer.progress[:, None]
+    elif name == "normal":
+        values = 0.5 + 0.5 * buffer.surface.normal
+    else:
+        found = getattr(buffer.surface, name)
+        values = linear_to_srgb(found) if name == "base_color" else found[:, None]
+    alpha = buffer.splat.alpha * buffer.mask
+    return buffer.spread(values.expand(-1, 3)) * alpha[..., None], alpha
+
+
+def _over(color: Tensor, alpha: Tensor, background: str) -> Tensor:
+    import torch
+
+    if background == "transparent":
+        return torch.cat([(color / alpha.clamp_min(1e-6)[..., None]).clamp(0, 1), alpha[..., None]], -1)
+    return color + (1 - alpha)[..., None] * float(background == "white")
+
+
+def _changed(gaussians: Gaussians, changes: list[str]) -> Gaussians:
+    """With materials that are the same everywhere."""
+    import torch
+
+    channels = dict(gaussians.channels)
+    for change in changes:
+        name, _, text = change.partition("=")
+        try:
+            numbers = [float(x) for x in text.split(",")]
+        except ValueError:
+            numbers = []
+        if len(numbers) != CHANGED.get(name) or not all(0 <= x <= 1 for x in numbers):
+            known = ", ".join(f"{n}={','.join('X' * count)}" for n, count in CHANGED.items())
+            raise RelightError(f"--set {change}: expected one of {known}, numbers from 0 to 1")
+        channels[name] = torch.tensor(numbers).expand_as(channels[name]).contiguous() if len(numbers) == 3 else (
+            torch.full_like(channels[name], numbers[0])
+        )  # fmt: skip
+    return replace(gaussians, channels=channels)
+
+
+def draw_run(arguments: argparse.Namespace, size: tuple[int, int] | None, keep: Callable, names: Callable) -> None:
+    """Render and write a film or stills.  keep: refuses to replace files.  names: of stills, from those of views."""
+    import torch
+
+    from relight.cli.progress import bar
+    from relight.export.images import write_film, write_image
+    from relight.export.runs import last_stage
+    from relight.render.trajectory import orbit, with_size
+    from relight.scene_io import load_scene
+
+    scene = load_scene(last_stage(arguments.source))
+    if scene.gaussians is None or scene.views is None:
+        raise RelightError(f"{arguments.source}: holds no splat; run a stage that fits one")
+    if arguments.orbit and arguments.background == "transparent":
+        raise RelightError("--background transparent: films have no alpha; choose another, or draw stills")
+    views, paint = scene.views, painter(arguments, scene)
+
+    def picture(camera: Camera) -> Tensor:
+        with torch.no_grad():
+            return paint(with_size(camera, *size) if size else camera)
+
+    output = arguments.output or Path("orbit.mp4" if arguments.orbit else "stills")
+    if arguments.orbit:
+        keep([output], arguments.force)
+        cameras = [views.train.camera(i) for i in range(len(views.train))]
+        up = torch.tensor(scene.frame.up) if scene.frame.up else None
+        count = max(2, round(arguments.orbit * arguments.fps))
+        path = orbit(cameras, torch.tensor(scene.frame.center), up, frames=count)
+        with bar("frames", count) as advance:
+
+            def frames():
+                for camera in path:
+                    yield picture(camera)
+                    advance(1)
+
+            written = write_film(output, frames(), arguments.fps)
+        print(f"wrote {output} ({written} frames)")
+        return
+    split = arguments.views or "test"
+    chosen = views.split(split)
+    if len(chosen) == 0:
+        raise RelightError(f"--views {split}: no such views; the run has splits train and test")
+    stills = [output / name for name in names([view.name for view in chosen])]
+    keep(stills, arguments.force)
+    with bar("stills", len(stills)) as advance:
+        for i, still in enumerate(stills):
+            write_image(still, picture(chosen.camera(i)))
+            advance(1)
+    print(f"wrote {len(chosen)} stills to {output}")
