@@ -25,6 +25,9 @@ ALIGNMENTS = ("unscaled", "global", "per channel")
 """Factors on base colour before it is compared and relit: none; one; one a channel (TensoIR).  Medians of truth over
 found, over all views: photographs under one light fix base colour only up to such factors."""
 
+DARK = 0.004
+"""Black surfaces tell no factor; on a mostly black object the median would be 0."""
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -68,6 +71,8 @@ def measure(
         wanted = [srgb_to_linear(read_image(path).values[..., :3]) for path in truth.albedo]
         found = [buffer.spread(buffer.surface.base_color) for buffer in buffers]
         ratio = torch.cat([(w / f.clamp_min(1e-4))[m] for w, f, m in zip(wanted, found, masks, strict=True)])
+        told = torch.cat([(w > DARK)[m].all(-1) for w, m in zip(wanted, masks, strict=True)])
+        ratio = ratio[told] if bool(told.any()) else torch.ones(1, 3)
         scales["global"] = ratio.median().expand(3)
         scales["per channel"] = ratio.median(0).values
         out["albedo scale"] = {name: [round(x, 4) for x in scale.tolist()] for name, scale in scales.items()}

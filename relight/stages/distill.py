@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate as resized
 
 from relight.errors import MissingPartError
+from relight.fit.gloss import likely_metal, spread_over_views
 from relight.fit.losses import normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
 from relight.fit.sky import solve_shading
@@ -38,7 +39,7 @@ MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress"
 class Phase:
     """One phase of the distillation; a rate of 0 freezes."""
 
-    iterations: int = 500
+    iterations: int = 400
     """Steps of one photograph each.  0 leaves the phase out."""
     progress_weight: float = 0.0
     """Weight of the squared distance between progress and the object's mask (Ye et al.: 0.08)."""
@@ -60,6 +61,8 @@ class Phase:
     """Weight of the loss of the shaded materials alone, without the captured look."""
     color_weight: float = 0.0
     """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
+    metal_weight: float = 0.0
+    """Weight of metallic x darkness: no metal reflects less than half of the light."""
     smooth_weight: float = 0.0
     """Weight of differences in roughness and metallic between neighbouring pixels of like colour (R3DG, IRGS)."""
 
@@ -70,24 +73,24 @@ class Phase:
 
 
 def _specular() -> Phase:
-    return Phase(metallic_rate=0.0)
+    return Phase(iterations=200, metallic_rate=0.0)
 
 
 def _diffuse() -> Phase:
-    return Phase(iterations=800, progress_weight=0.08, white_weight=0.003, geometry_rate=0.0, smooth_weight=0.02)
+    return Phase(iterations=400, light_rate=0.01, material_rate=0.03, **LATER)
 
 
 def _joint() -> Phase:
     return Phase(
-        iterations=700,
-        progress_weight=0.08,
-        white_weight=0.003,
-        geometry_rate=0.0,
-        smooth_weight=0.02,
-        progress_rate=0.02,
-        material_rate=0.02,
-        metallic_rate=0.02,
-    )
+        iterations=400, light_rate=0.004, material_rate=0.02, metallic_rate=0.02, progress_rate=0.02, **LATER
+    )  # fmt: skip
+
+
+LATER = {
+    "geometry_rate": 0.0, "progress_weight": 0.08, "white_weight": 0.003, "direct_weight": 1.0,
+    "color_weight": 0.02, "smooth_weight": 0.05, "metal_weight": 0.05,
+}  # fmt: skip
+"""What the phases after `specular` have in common: shapes stay where light was baked for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +210,10 @@ class _Distillation:
         with torch.no_grad():
             self.light.log_radiance.copy_(finer.clamp_min(1e-3 * float(finer.mean())).log())
             self.parameters["base_color"].copy_(torch.logit(shading.albedo.clamp(0.02, 0.95)))
+            irradiance = self.shader.transfer.irradiance(self.light.light())
+            spread, count = spread_over_views(self.rasterizer, self._gaussians().detach(), self.views, self.raster)
+            metal = likely_metal(spread, count, irradiance, self.options.metallic_start)
+            self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
         self.light_adam.state.clear()
 
     def _bake(self, proxy: Proxy, normals: Tensor) -> None:
@@ -269,6 +276,9 @@ class _Distillation:
             loss = loss + phase.progress_weight * (wanted - found).square().mean()
         if phase.white_weight:
             loss = loss + phase.white_weight * self.light.whiteness_penalty()
+        if phase.metal_weight:
+            dark = (1 - 2 * buffer.surface.base_color.amax(-1)).clamp_min(0)
+            loss = loss + phase.metal_weight * (buffer.surface.metallic * dark).mean()
         if phase.smooth_weight:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
