@@ -72,25 +72,38 @@ class Phase:
             raise ValueError("\n".join(wrong))
 
 
-def _specular() -> Phase:
-    return Phase(iterations=200, metallic_rate=0.0)
+@dataclass(frozen=True, kw_only=True)
+class Specular(Phase):
+    """Everything is metal: what mirrors a light is found first, being the less ambiguous part."""
+
+    iterations: int = 200
+    metallic_rate: float = 0.0
 
 
-def _diffuse() -> Phase:
-    return Phase(iterations=400, light_rate=0.01, material_rate=0.03, **LATER)
+@dataclass(frozen=True, kw_only=True)
+class Diffuse(Phase):
+    """Base colour, roughness and metallic of all, while shapes stay where light was worked out for them."""
+
+    iterations: int = 400
+    geometry_rate: float = 0.0
+    light_rate: float = 0.01
+    material_rate: float = 0.03
+    progress_weight: float = 0.08
+    white_weight: float = 0.003
+    direct_weight: float = 1.0
+    color_weight: float = 0.02
+    smooth_weight: float = 0.05
+    metal_weight: float = 0.05
 
 
-def _joint() -> Phase:
-    return Phase(
-        iterations=400, light_rate=0.004, material_rate=0.02, metallic_rate=0.02, progress_rate=0.02, **LATER
-    )  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Joint(Diffuse):
+    """The same in smaller steps."""
 
-
-LATER = {
-    "geometry_rate": 0.0, "progress_weight": 0.08, "white_weight": 0.003, "direct_weight": 1.0,
-    "color_weight": 0.02, "smooth_weight": 0.05, "metal_weight": 0.05,
-}  # fmt: skip
-"""What the phases after `specular` have in common: shapes stay where light was baked for them."""
+    light_rate: float = 0.004
+    material_rate: float = 0.02
+    metallic_rate: float = 0.02
+    progress_rate: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,11 +119,11 @@ class Distill(Stage):
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
 
-    specular: Phase = field(default_factory=_specular)
+    specular: Specular = field(default_factory=Specular)
     """Everything is metal: mirror-like light only."""
-    diffuse: Phase = field(default_factory=_diffuse)
+    diffuse: Diffuse = field(default_factory=Diffuse)
     """Metallic starts anew at `metallic_start` and is learned."""
-    joint: Phase = field(default_factory=_joint)
+    joint: Joint = field(default_factory=Joint)
     """Everything, in smaller steps."""
     metallic_start: float = 0.1
     """Metallic at the start of `diffuse`.  0 to 1."""
@@ -165,7 +178,7 @@ class _Distillation:
         self.parameters = Parameters(tensors, dict.fromkeys(tensors, 0.0))
         self.light = LearnableEnvironment.constant(options.light_size, options.light_start).to(job.device)
         self.light_adam = torch.optim.Adam(self.light.parameters(), lr=0.0)
-        self.phases = [options.specular, options.diffuse, options.joint]
+        self.phases: list[Phase] = [options.specular, options.diffuse, options.joint]
         self.order = torch.empty(0, dtype=torch.long)
         self.step, self.quality = 0, 0.0
         self.shader = Shader(self.rasterizer, self.raster)

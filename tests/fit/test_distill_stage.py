@@ -22,7 +22,7 @@ from relight.scene_io import load_scene, save_scene
 from relight.shading.environment import Environment
 from relight.shading.shade import SplitSum, shade
 from relight.stages.base import Interrupted
-from relight.stages.distill import Distill, Phase
+from relight.stages.distill import Diffuse, Distill, Joint, Phase, Specular
 from relight.testing.job import MemoryJob
 from relight.views import View, Views
 
@@ -30,9 +30,9 @@ SIZE = 40
 # Short, so in large steps.
 FAST = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
 QUICK = {
-    "specular": Phase(iterations=20, **FAST | {"metallic_rate": 0.0}),
-    "diffuse": Phase(iterations=150, progress_weight=0.08, white_weight=0.003, **FAST),
-    "joint": Phase(iterations=80, progress_weight=0.08, white_weight=0.003),
+    "specular": Specular(iterations=20, **FAST | {"metallic_rate": 0.0}),
+    "diffuse": Diffuse(iterations=150, **FAST),
+    "joint": Joint(iterations=80),
     "light_size": 8,
     "shadows": False,  # the photographs have none
 }
@@ -128,8 +128,8 @@ def test_materials_and_light_are_found(capture, tmp_path):
 
 def test_frozen_means_frozen(capture, tmp_path):
     still = dict.fromkeys(("geometry_rate", "look_rate", "metallic_rate", "progress_rate", "light_rate"), 0.0)
-    only = Phase(iterations=5, **still)
-    result, _ = distilled(capture, tmp_path, specular=only, diffuse=Phase(iterations=0), joint=Phase(iterations=0))
+    only = Specular(iterations=5, **still)
+    result, _ = distilled(capture, tmp_path, specular=only, diffuse=Diffuse(iterations=0), joint=Joint(iterations=0))
     assert result.gaussians is not None and capture.gaussians is not None and result.light is not None
     for name in ("means", "quats_wxyz", "log_scales", "logit_opacity", "sh"):
         assert torch.equal(getattr(result.gaussians, name), getattr(capture.gaussians, name)), name
@@ -141,8 +141,8 @@ def test_frozen_means_frozen(capture, tmp_path):
 @pytest.mark.parametrize("stop", [10, 60])
 def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
     short = {
-        "specular": Phase(iterations=20, metallic_rate=0.0), "diffuse": Phase(iterations=50),
-        "joint": Phase(iterations=10), "light_size": 8, "shadows": True,
+        "specular": Specular(iterations=20), "diffuse": Diffuse(iterations=50),
+        "joint": Joint(iterations=10), "light_size": 8, "shadows": True,
     }  # fmt: skip
     whole, _ = distilled(capture, tmp_path, **short)
     job = MemoryJob(tmp_path, stop_at=stop)
