@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def measure(
     *,
     every: int = 1,
     advance: Callable[[int], None] = lambda done: None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Scores by name; those that take an alignment by alignment.  `foreground` is over the photographs' solid pixels;
     `picture` over all, black where there is nothing, which dilutes errors by the share of the background.
 
@@ -65,7 +66,7 @@ def measure(
         raise MissingPartError("evaluate: no truth about materials; see relight eval --help for where it is looked for")
     masks = [_solid(views, i) for i in range(len(views))]
     buffers = [relit.buffer(views.camera(i)) for i in range(len(views))]
-    out: dict[str, object] = {}
+    out: dict[str, Any] = {}
     scales = {"unscaled": torch.ones(3)}
     if truth.albedo:
         wanted = [srgb_to_linear(read_image(path).values[..., :3]) for path in truth.albedo]

@@ -20,7 +20,7 @@ COLORS = 8
 ROUNDS = 6
 APART = 0.15
 """Width of a colour in log albedo."""
-RIDGE, SMOOTH, WHITE = 1e-3, 3e-3, 1.0
+RIDGE, SMOOTH, WHITE = 1e-3, 1e-2, 1.0
 """Weights, relative to the mean information about a cell, of the light's energy, of differences between cells, and of
 colour.  Over ten times less or more changes the irradiance on path-traced captures by a few per cent."""
 BRIGHT = 0.6
