@@ -72,10 +72,10 @@ def _relit(scene: Scene, gaussians: Gaussians) -> Relit:
 
 def _lit(arguments: argparse.Namespace, scene: Scene, relit: Relit, background: str) -> Callable[[Camera], Tensor]:
     from relight.cli.render_model import estimator_of
-    from relight.data.environments import load_environment, upright
+    from relight.data.environments import load_environment
     from relight.shading.look import Look
 
-    light = upright(load_environment(arguments.env).turned(math.radians(arguments.rotate)), scene.frame.up)
+    light = load_environment(arguments.env).turned(math.radians(arguments.rotate)).upright(scene.frame.up)
     # Light by way of other surfaces needs materials where rays end; the proxy has only the captured look.
     estimator = estimator_of(arguments, bounces=0)
     look = Look(arguments.exposure, arguments.curve or "clip", background)

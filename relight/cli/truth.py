@@ -20,7 +20,7 @@ def find_truth(folder: Path, views: Views, lights: Path | None, up, rotate: floa
     picture for every view, of the same name, and the lights that transforms_test.json names (`environment`,
     `relights`), or NAME.hdr, NAME.exr in `lights`.
 
-    up, rotate: see `relight.data.environments.upright`; degrees.  Raises DataError for a light that isn't found and for
+    up, rotate: see `Environment.upright`; degrees.  Raises DataError for a light that isn't found and for
     pictures that do not match the views.
     """
     from relight.fit.relighting import Truth
@@ -75,7 +75,7 @@ def _pictures(folder: Path, views: Views) -> list[Path]:
 
 
 def _light(name: str, folder: Path, lights: Path | None, up, rotate: float) -> Environment:
-    from relight.data.environments import load_environment, upright
+    from relight.data.environments import load_environment
 
     stem = name.removesuffix(".hdr").removesuffix(".exr")
     places = [folder, *([lights] if lights is not None else [])]
@@ -83,7 +83,7 @@ def _light(name: str, folder: Path, lights: Path | None, up, rotate: float) -> E
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         raise DataError(f"light {name!r}: not in {' or '.join(str(p) for p in places)}; name its folder with --lights")
-    return upright(load_environment(found).turned(math.radians(rotate)), up)
+    return load_environment(found).turned(math.radians(rotate)).upright(up)
 
 
 def check_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -14,6 +15,12 @@ from torch import Tensor
 from relight.atomic import replacing
 from relight.errors import MissingPartError
 from relight.export.images import encoded_bytes, write_image
+from relight.geometry.camera import Camera
+from relight.render.relit import Relit, has_materials
+from relight.shading.color import linear_to_srgb
+from relight.shading.look import Look
+from relight.shading.shade import MonteCarlo
+from relight.shading.studio import studio
 
 PICTURES = 8
 """Most views shown."""
@@ -23,7 +30,7 @@ body { max-width: 1100px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-weight: 600; } h2 { margin-top: 2.5rem; font-weight: 500; }
 .numbers { display: flex; flex-wrap: wrap; gap: 2rem; }
 .numbers b { display: block; font-size: 1.9rem; font-weight: 600; }
-.row { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; margin-bottom: 4px; }
+.row { display: grid; gap: 6px; margin-bottom: 4px; }
 .row img, .curves img { width: 100%; border-radius: 4px; } figcaption, td, th { font-size: .85rem; }
 td, th { text-align: left; padding: .15rem 1rem .15rem 0; } pre { overflow-x: auto; font-size: .8rem; }
 """
@@ -49,8 +56,14 @@ def write_report(run: Path, path: Path, *, picture: bool = True) -> Path:
     stage = last_stage(run)
     scene = load_scene(stage)
     rows: list[tuple[str, list[Tensor]]] = []
+    materials: list[tuple[str, list[Tensor]]] = []
+    relit = None
+    if scene.gaussians is not None and has_materials(scene.gaussians):
+        relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
 
     def keep(view, photo, found) -> None:
+        if relit is not None and len(materials) < PICTURES // 2:
+            materials.append((view.name, _materials(relit, view.camera_at(max(found.shape[:2])), scene.frame.up)))
         if len(rows) < PICTURES:
             expected = target(photo).clamp(0, 1)
             rows.append((view.name, [expected, found, (4 * (found - expected).abs()).clamp(0, 1)]))
@@ -63,12 +76,22 @@ def write_report(run: Path, path: Path, *, picture: bool = True) -> Path:
     count = len(scene.gaussians) if scene.gaussians is not None else 0
     numbers = {k.upper(): f"{v:.2f} dB" if k == "psnr" else f"{v:.3f}" for k, v in means(scores).items()}
     numbers |= {"Gaussians": f"{count:,}", "time": f"{record.seconds:.0f} s"}
-    page = _page(run.resolve().name, split, numbers, rows, scores, _curves(stage), scene.history)
+    page = _page(run.resolve().name, split, numbers, rows, materials, scores, _curves(stage), scene.history)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     if picture:
-        write_image(path.with_suffix(".png"), _sheet([images for _, images in rows[:4]]))
+        tiles = [images + more for (_, images), (_, more) in zip_longest(rows[:4], materials, fillvalue=("", []))]
+        write_image(path.with_suffix(".png"), _sheet(tiles))
     return path
+
+
+def _materials(relit: Relit, camera: Camera, up: tuple[float, float, float] | None) -> list[Tensor]:
+    """Base colour, roughness, metallic, and the splat under a studio's light, over white."""
+    buffer = relit.buffer(camera)
+    surface, alpha = buffer.surface, (buffer.splat.alpha * buffer.mask)[..., None]
+    values = (linear_to_srgb(surface.base_color), surface.roughness[:, None], surface.metallic[:, None])
+    shown = [buffer.spread(v.expand(-1, 3)) * alpha + 1 - alpha for v in values]
+    return [*shown, Look(curve="clip").encoded(relit.under(camera, studio().upright(up), MonteCarlo(32)))]
 
 
 def _sheet(rows: list[list[Tensor]]) -> Tensor:
@@ -88,14 +111,20 @@ def _inline(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def _page(name: str, split: str, numbers: dict[str, str], rows, scores, curves: str, history) -> str:
-    shown = "".join(f"<div><b>{v}</b>{html.escape(k)}</div>" for k, v in numbers.items())
-    grid = "".join(
-        "<figure style='margin:0 0 1rem'><div class=row>"
+def _grid(rows: list[tuple[str, list[Tensor]]], columns: int) -> str:
+    return "".join(
+        f"<figure style='margin:0 0 1rem'><div class=row style='grid-template-columns: repeat({columns}, 1fr)'>"
         + "".join(f"<img alt='' src='{_inline(encoded_bytes(i, 'jpeg'), 'jpeg')}'>" for i in images)
         + f"</div><figcaption>{html.escape(view)}</figcaption></figure>"
         for view, images in rows
     )
+
+
+def _page(name: str, split: str, numbers: dict[str, str], rows, materials, scores, curves: str, history) -> str:
+    shown = "".join(f"<div><b>{v}</b>{html.escape(k)}</div>" for k, v in numbers.items())
+    grid, more = _grid(rows, 3), ""
+    if materials:
+        more = f"<h2>Base colour, roughness, metallic, under a studio's light</h2>{_grid(materials, 4)}"
     table = "".join(f"<tr><td>{html.escape(s.name)}<td>{s.psnr:.2f}<td>{s.ssim:.4f}</tr>" for s in scores)
     stages = "".join(
         f"<h3>{html.escape(r.name)}</h3><pre>{html.escape(json.dumps(r.options, indent=1))}</pre>" for r in history
@@ -103,7 +132,7 @@ def _page(name: str, split: str, numbers: dict[str, str], rows, scores, curves: 
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(name)}</title><style>{STYLE}</style>
 <h1>{html.escape(name)}</h1><div class=numbers>{shown}</div>
-<h2>Photograph, render, error &times; 4 ({split} views)</h2>{grid}
+<h2>Photograph, render, error &times; 4 ({split} views)</h2>{grid}{more}
 <h2>Curves</h2><div class=curves><img alt="loss, PSNR and number of Gaussians" src="{curves}"></div>
 <h2>Views</h2><table><tr><th>view<th>PSNR, dB<th>SSIM</tr>{table}</table>
 <h2>Options</h2>{stages}</html>"""

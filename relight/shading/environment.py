@@ -15,6 +15,8 @@ from relight.shading.prefilter import blurred
 
 Z_UP = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0))
 """env_from_world of a world whose +Z is up and whose maps are looked up at u = atan2(x, y) / 2 pi, v = acos(z) / pi."""
+SNAP = 20.0
+"""Degrees: cameras tell which way is up about this well, and worlds are nearly always made with an axis upwards."""
 ROUGHNESS_LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 
 
@@ -46,6 +48,30 @@ class Environment:
         c, s = math.cos(angle), math.sin(angle)
         turn = self.rotation.new_tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
         return Environment(self.radiance, turn @ self.rotation)
+
+    def upright(self, up: tuple[float, float, float] | None) -> Environment:
+        """The light, given with +y up, stood up in a world whose unit `up` is this; as it is if that is not known.
+
+        Up is taken for the world's axis within `SNAP` degrees of it, if there is one.  For +z up see `Z_UP`; otherwise
+        the map is turned the shortest way.
+        """
+        if up is None:
+            return self
+        towards = torch.nn.functional.normalize(torch.tensor(up), dim=0)
+        axis = towards.abs().argmax()
+        if float(towards[axis].abs()) > math.cos(math.radians(SNAP)):
+            towards = torch.zeros(3).index_fill(0, axis, float(towards[axis].sign()))
+        y = torch.tensor([0.0, 1.0, 0.0])
+        if float(towards[2]) == 1:
+            turn = torch.tensor(Z_UP)
+        elif float(towards[1]) == -1:
+            turn = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+        else:
+            # Rodrigues' formula for the turn that takes `towards` to y.
+            cross = torch.linalg.cross(towards, y)
+            k = torch.tensor([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
+            turn = torch.eye(3) + k + k @ k / (1 + towards @ y)
+        return Environment(self.radiance, self.rotation @ turn.to(self.rotation))
 
     def uv(self, directions: Tensor) -> Tensor:
         """(..., 2) texture coordinates of (..., 3) unit world directions."""

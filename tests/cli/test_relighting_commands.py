@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from relight.cli import main
-from relight.data.environments import upright
 from relight.export.hdr import write_hdr
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -163,7 +162,7 @@ def test_missing_truth_is_explained(run, tmp_path, capsys):
 @pytest.mark.parametrize("up", [(0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (0.1, 0.0, 0.99), (0.6, 0.6, 0.53)])
 def test_lights_stand_upright(up):
     direction = torch.nn.functional.normalize(torch.tensor(up), dim=0)
-    light = upright(Environment(torch.ones(4, 8, 3)), up)
+    light = Environment(torch.ones(4, 8, 3)).upright(up)
     assert torch.allclose(light.rotation @ light.rotation.mT, torch.eye(3), atol=1e-6)
     assert torch.linalg.det(light.rotation) == pytest.approx(1)
     height = float(light.rotation[1] @ direction)
