@@ -117,7 +117,7 @@ class Distill(Stage):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
-    gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
+    gives: ClassVar[tuple[str, ...]] = ("gaussians", "light", "mesh")
 
     specular: Specular = field(default_factory=Specular)
     """Everything is metal: mirror-like light only."""
