@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate as resized
 
-from relight.errors import MissingPartError
+from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.gloss import likely_metal, spread_over_views
 from relight.fit.losses import normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
 from relight.fit.sky import solve_shading
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
+from relight.render import tracing
 from relight.render.deferred import blend, displayed
 from relight.render.protocol import RasterOptions
 from relight.render.proxy import Proxy, fuse
@@ -126,9 +127,9 @@ class Distill(Stage):
     joint: Joint = field(default_factory=Joint)
     """Everything, in smaller steps."""
     metallic_start: float = 0.1
-    """Metallic at the start of `diffuse`.  0 to 1."""
+    """Metallic at the start of `diffuse`, where photographs do not tell by how colour moves with the eye.  0 to 1."""
     base_color_start: float = 0.5
-    """Base colour at the start of `diffuse`, linear.  0 to 1."""
+    """Base colour at the start of `diffuse`, linear, without `shadows`.  0 to 1."""
     roughness_start: float = 0.6
     """Highest roughness at the start of `diffuse`.  0 to 1."""
     light_size: int = 32
@@ -153,11 +154,14 @@ class Distill(Stage):
         })  # fmt: skip
 
     def run(self, scene: Scene, job: Job) -> Scene:
-        """Raises MissingPartError without views or Gaussians."""
+        """Raises MissingPartError without views or Gaussians; BackendUnavailableError for shadows without rays."""
         if scene.views is None or len(scene.views.train) == 0:
             raise MissingPartError("distill: the scene has no training views")
         if scene.gaussians is None or len(scene.gaussians) == 0:
             raise MissingPartError("distill: the scene has no splat; put radiance before distill")
+        reason = tracing.unavailable() if job.device.type == "cpu" else f"rays run on the CPU, not on {job.device}, yet"
+        if self.shadows and reason:
+            raise BackendUnavailableError(f"distill: no shadows: {reason}; or set distill.shadows=false")
         return _Distillation(self, scene, scene.views.train, scene.gaussians, job).run()
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from relight.errors import MissingPartError
+from relight.errors import BackendUnavailableError, MissingPartError
 from relight.export.images import write_image
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
+from relight.render import tracing
 from relight.render.deferred import blend, displayed, gbuffer
 from relight.render.splats import create_rasterizer
 from relight.scene import Frame, Scene
@@ -174,6 +175,14 @@ def test_progress_decides_between_look_and_materials(capture):
         expected = displayed(buffer, shaded) if progress else buffer.splat.color
         inside = buffer.mask
         torch.testing.assert_close(blend(buffer, shaded)[inside], expected[inside], atol=1e-5, rtol=0)
+
+
+def test_missing_rays_are_told_before_any_work(capture, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracing, "unavailable", lambda: "no rays today")
+    job = MemoryJob(tmp_path)
+    with pytest.raises(BackendUnavailableError, match=r"no rays today; or set distill\.shadows=false"):
+        Distill().run(capture, job)
+    assert not job.reports
 
 
 def test_mistakes_are_named(capture, tmp_path):
