@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def unavailable() -> str | None:
     try:
         load_open3d()
     except Exception as error:  # its shared libraries may be missing
-        return f'open3d cannot be imported ({error}); pip install "relight[mesh]", on Linux also libusb-1.0 and libGL'
+        return f'open3d cannot be imported ({error}); pip install "relight[mesh]", on Linux also libGL and libX11'
     return None
 
 
@@ -176,6 +177,13 @@ def load_open3d() -> Any:
     from relight.render import kernels
 
     kernels.start_threads()
+    try:
+        # Open3D links to the USB library of a camera driver that we never call and that fresh machines lack; one that
+        # has been loaded under the same name satisfies it.
+        libusb_package = import_module("libusb_package")
+        ctypes.CDLL(str(libusb_package.get_library_path()), mode=ctypes.RTLD_GLOBAL)
+    except (ImportError, OSError):
+        pass  # the system's own, or the error of the import below
     import open3d
 
     return open3d
