@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,12 +22,23 @@ STEEP = 3.0
 """How sharply, per unit of the logarithm."""
 
 
-def spread_over_views(
-    rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions, *, most: int = 48
-) -> tuple[Tensor, Tensor]:
-    """(N,) standard deviation over photographs of each Gaussian's linear radiance, mean of the channels; (N,) number of
-    photographs that show it.  At most `most` photographs, evenly chosen.  Not differentiated.
+@dataclass(frozen=True)
+class Seen:
+    """What photographs under one light show of N Gaussians.
+
+    mean: (N, 3) linear radiance.  spread: (N,) its standard deviation over the photographs, mean of the channels.
+    count: (N,) photographs that show it.
     """
+
+    mean: Tensor
+    spread: Tensor
+    count: Tensor
+
+
+def seen_over_views(
+    rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions, *, most: int = 48
+) -> Seen:
+    """Of at most `most` of the views, evenly chosen.  Not differentiated."""
     n, device = len(gaussians), gaussians.means.device
     count, first, second = (torch.zeros(n, c, device=device) for c in (1, 3, 3))
     for index in range(0, len(views), max(1, len(views) // most)):
@@ -48,13 +61,11 @@ def spread_over_views(
             count, first, second = count + seen[:, None], first + radiance, second + radiance * radiance
     mean = first / count.clamp_min(1)
     spread = (second / count.clamp_min(1) - mean * mean).clamp_min(0).sqrt().mean(1)
-    return spread, count[:, 0]
+    return Seen(mean, spread, count[:, 0])
 
 
-def likely_metal(spread: Tensor, count: Tensor, irradiance: Tensor, otherwise: float) -> Tensor:
-    """(N,) guess of metallic, 0 to 1, from `spread_over_views` and (N, 3) irradiance / pi; `otherwise` where too few
-    photographs tell.
-    """
-    ratio = spread / irradiance.mean(1).clamp_min(1e-3)
+def likely_metal(seen: Seen, irradiance: Tensor, otherwise: float) -> Tensor:
+    """(N,) guess of metallic, 0 to 1, from (N, 3) irradiance / pi; `otherwise` where too few photographs tell."""
+    ratio = seen.spread / irradiance.mean(1).clamp_min(1e-3)
     guess = torch.sigmoid(STEEP * (ratio.clamp_min(1e-4) / COAT).log())
-    return torch.where(count >= FEWEST, guess, otherwise)
+    return torch.where(seen.count >= FEWEST, guess, otherwise)

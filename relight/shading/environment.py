@@ -43,11 +43,18 @@ class Environment:
         """For worlds with +Z up: see `Z_UP`."""
         return Environment(radiance, torch.tensor(Z_UP).to(radiance))
 
+    def rotated(self, rotation: Tensor) -> Environment:
+        """The same map with another `rotation`; what was worked out from the map alone is kept."""
+        other = Environment(self.radiance, rotation)
+        kept = ("_cells", "_irradiance", "prefiltered")
+        other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return other
+
     def turned(self, angle: float) -> Environment:
         """The light turned by `angle` radians about the map's vertical axis: what was at u is at u + angle / 2 pi."""
         c, s = math.cos(angle), math.sin(angle)
         turn = self.rotation.new_tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-        return Environment(self.radiance, turn @ self.rotation)
+        return self.rotated(turn @ self.rotation)
 
     def upright(self, up: tuple[float, float, float] | None) -> Environment:
         """The light, given with +y up, stood up in a world whose unit `up` is this; as it is if that is not known.
@@ -71,7 +78,7 @@ class Environment:
             cross = torch.linalg.cross(towards, y)
             k = torch.tensor([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
             turn = torch.eye(3) + k + k @ k / (1 + towards @ y)
-        return Environment(self.radiance, self.rotation @ turn.to(self.rotation))
+        return self.rotated(self.rotation @ turn.to(self.rotation))
 
     def uv(self, directions: Tensor) -> Tensor:
         """(..., 2) texture coordinates of (..., 3) unit world directions."""
