@@ -72,7 +72,7 @@ def solve_shading(look: Tensor, transfer: Transfer) -> Shading:
 
 
 def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
-    """(R, 2R, 3) radiance of the light's cells under which points of (N, 3) albedo look so, (N, 3) linear, as diffuse."""
+    """(R, 2R, 3) radiance of the light's cells under which diffuse points of (N, 3) albedo look so, (N, 3) linear."""
     look, albedo = look.detach(), albedo.detach().clamp_min(1e-3)
     trust = albedo * albedo
     radiance = _nonnegative(transfer.weights, look / albedo - transfer.bounced, trust / trust.mean().clamp_min(1e-12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -145,6 +146,11 @@ class EmbreeTracer(MeshTracer):
         # Its rays end where one number for all says; so each gets its direction's length.
         rays = torch.cat([start, along * length[:, None]], 1)
         return torch.from_numpy(self._scene.test_occlusions(self._tensor(rays.numpy()), tnear=0.0, tfar=1.0).numpy())
+
+    def endless_blocked(self, rays: Tensor) -> Tensor:
+        """(N,) bool: `occluded` of (N, 6) contiguous float32 rays without end, origin and direction side by side."""
+        shared = self._tensor.from_numpy(rays.numpy())
+        return torch.from_numpy(self._scene.test_occlusions(shared, tnear=self._offset, tfar=math.inf).numpy())
 
     def _nearest(self, start: Tensor, along: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         found = self._scene.cast_rays(self._tensor(torch.cat([start, along], 1).numpy()))

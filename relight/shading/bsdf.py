@@ -81,7 +81,7 @@ class Bsdf:
         diffuse = self._wide(self.under, light) / math.pi
         return torch.where(lit[..., None], (diffuse + specular) * n_l[..., None], 0.0)
 
-    def _share(self) -> Tensor:
+    def coat_share(self) -> Tensor:
         """(...,) how often the coat is sampled; not differentiated."""
         coat = self.specular_albedo().detach().mean(-1)
         base = self.under.detach().mean(-1)
@@ -92,7 +92,7 @@ class Bsdf:
     def pdf(self, light: Tensor) -> Tensor:
         """Density of `sample`, 1/sr, (...,) or (..., S)."""
         n_l, n_h, _ = self._halfway(light)
-        share = self._wide(self._share(), light)
+        share = self._wide(self.coat_share(), light)
         coat = pdf_reflected(self._wide(self.n_v, light), n_h, self._wide(self.alpha, light))
         return torch.where(n_l > 0, share * coat + (1 - share) * n_l / math.pi, 0.0)
 
@@ -112,7 +112,7 @@ class Bsdf:
             mirrored = 2 * dot(view, h)[..., None] * h - view
             r, phi = u[..., 1].sqrt(), 2 * math.pi * u[..., 2]
             cosine = torch.stack([r * phi.cos(), r * phi.sin(), (1 - u[..., 1]).clamp_min(0).sqrt()], -1)
-            coat = u[..., 0] < self._wide(self._share(), u)
+            coat = u[..., 0] < self._wide(self.coat_share(), u)
             return torch.nn.functional.normalize(
                 to_world(torch.where(coat[..., None], mirrored, cosine), normal), dim=-1
             )

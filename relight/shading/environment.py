@@ -46,7 +46,7 @@ class Environment:
     def rotated(self, rotation: Tensor) -> Environment:
         """The same map with another `rotation`; what was worked out from the map alone is kept."""
         other = Environment(self.radiance, rotation)
-        kept = ("_cells", "_irradiance", "prefiltered")
+        kept = ("cells", "_irradiance", "prefiltered")
         other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return other
 
@@ -100,7 +100,7 @@ class Environment:
         return bilinear(self.radiance, self.uv(directions))
 
     @cached_property
-    def _cells(self) -> tuple[Tensor, Tensor, Tensor]:
+    def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """For sampling: cumulative sums of rows (H,), of columns in each row plus the row's number (H * W,), and the
         density (H, W), 1/sr, of the cells.
 
@@ -130,12 +130,12 @@ class Environment:
         uv = self.uv(directions)
         x = (uv[..., 0] % 1 * width).long().clamp(0, width - 1)
         y = (uv[..., 1] * height).long().clamp(0, height - 1)
-        return self._cells[2][y, x]
+        return self.cells[2][y, x]
 
     def sample(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 2) in 0 to 1 to (..., 3) directions, (..., 3) radiance, (...,) density; radiance is differentiated."""
         height, width = self.radiance.shape[:2]
-        rows, columns, density = self._cells
+        rows, columns, density = self.cells
         with torch.no_grad():
             u = u.double().clamp(0, 1 - 1e-9)
             row = torch.searchsorted(rows, u[..., 0].contiguous(), right=True).clamp(0, height - 1)
