@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from relight.atomic import replacing
@@ -178,7 +179,10 @@ def _tensors(part: Gaussians | Points | Lighting | Mesh) -> dict[str, Tensor]:
         return part.tensors()
     if isinstance(part, Lighting):
         lights = enumerate(part.maps.values())
-        return {f"{i}.{k}": getattr(light, k) for i, light in lights for k in ("radiance", "rotation")}
+        # A file of no tensors at all can be written but not read.
+        return {"count": torch.tensor(len(part.maps))} | {
+            f"{i}.{k}": getattr(light, k) for i, light in lights for k in ("radiance", "rotation")
+        }
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 

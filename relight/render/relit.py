@@ -12,6 +12,7 @@ from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.render.deferred import GBuffer, blend, gbuffer
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.proxy import Proxy
 from relight.render.splats import create_rasterizer
@@ -20,7 +21,7 @@ from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
-from relight.shading.shade import Estimator, MonteCarlo, SplitSum, shade
+from relight.shading.shade import Estimator, SplitSum, shade
 
 SAMPLES = 64
 """A pixel, of pictures in the light of the photographs."""
@@ -58,9 +59,9 @@ class Shader:
         baked irradiance, which has no noise.  Differentiable as `split_sum`.
         """
         if self.proxy is None or buffer.further is None:
-            return shade(buffer.surface, light, MonteCarlo(samples), seed=seed)
+            return shade(buffer.surface, light, FastMonteCarlo(samples), seed=seed)
         surface = self.proxy.above(buffer.surface)
-        coat = shade(surface, light, MonteCarlo(samples, lobes="coat"), tracer=self.proxy, seed=seed)
+        coat = shade(surface, light, FastMonteCarlo(samples, coat_only=True), tracer=self.proxy, seed=seed)
         return coat + buffer.further * Bsdf(surface).under
 
 

@@ -92,16 +92,22 @@ class MeshTracer(ABC):
 
     def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
         """See `Tracer.trace`.  Where nothing is hit the surface is 0."""
+        index, face, weights = self.first_hits(origins, directions)
+        surface, _ = surface_at(self.mesh, face, weights, origins[index].to(weights))
+        count = len(origins)
+        hits = torch.zeros(count, dtype=torch.bool, device=index.device).index_fill(0, index, True)
+        return hits, surface.map(lambda t: t.new_zeros(count, *t.shape[1:]).index_copy(0, index, t))
+
+    def first_hits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(H,) indices of the (N, 3) rays that hit something; (H,) what face first, and (H, 3) weights of its corners
+        there.  Not differentiated.
+        """
         with torch.no_grad():
             start, along = self._leave(origins, directions)
             face, uv = self._nearest(start, along, self._reach(start))
-            hits = face >= 0
-            index = hits.nonzero()[:, 0]
+            index = (face >= 0).nonzero()[:, 0]
             uv = uv[index].to(self.mesh.vertices.dtype)
-            weights = torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
-        surface, _ = surface_at(self.mesh, face[index].long(), weights, origins[index].to(weights))
-        count = len(origins)
-        return hits, surface.map(lambda t: t.new_zeros(count, *t.shape[1:]).index_copy(0, index, t))
+            return index, face[index].long(), torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
 
     def _leave(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         along = directions.float()

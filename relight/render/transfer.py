@@ -73,7 +73,7 @@ def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, see
         direction = frame.directions((corner + within) / torch.tensor([2 * ROWS, ROWS]))
         received = (direction * normal[:, None]).sum(-1).clamp_min(0) * solid / math.pi
         wanted = received > 0
-        hit, surface = proxy.tracer.trace(place[:, None].expand_as(direction)[wanted], direction[wanted])
+        hit, surface = proxy.trace(place[:, None].expand_as(direction)[wanted], direction[wanted])
         blocked, light = torch.zeros_like(wanted), torch.zeros_like(direction)
         blocked[wanted], light[wanted] = hit, surface.base_color * hit[:, None]
         weights.append(torch.where(blocked, 0.0, received))
@@ -129,7 +129,7 @@ def mirrored(surface: Surface, proxy: Proxy, *, rays: int = 1, seed: int = 0) ->
         direction = to_world(reflect(view, half), normal)
         start = surface.position[:, None].expand_as(direction)
         above = (direction * normal).sum(-1) > 0
-        hit, seen = proxy.tracer.trace(start[above], direction[above])
+        hit, seen = proxy.trace(start[above], direction[above])
         light, blocked = torch.zeros_like(direction), torch.zeros_like(above)
         light[above], blocked[above] = seen.base_color * hit[:, None], hit
         return light.mean(1), 1 - blocked.to(light).mean(1)

@@ -15,6 +15,7 @@ from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_squares, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
 from relight.fit.sky import solve_light, solve_shading
+from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.render import tracing
@@ -27,7 +28,7 @@ from relight.render.transfer import bake
 from relight.scene import Scene
 from relight.shading.environment import Environment
 from relight.stages.base import Checkpoint, Job, Stage
-from relight.views import Photo, Views
+from relight.views import Photo, View, Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
@@ -253,44 +254,46 @@ class _Distillation:
         self.places, normals, look = proxy.closest(self.parameters["means"])
         light = self.light.now().main
         self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
-        seen = self._seen_by_light(splat)
-        albedo = self._solve(look, seen)
+        albedo = self._solve(splat, look)
         metal = torch.full_like(albedo[:, 0], self.options.metallic_start)
         if not self.light.given.follows_camera:
-            guesses = torch.stack([
-                likely_metal(s, self._irradiance(name), self.options.metallic_start) for name, s in seen.items()
-            ])  # fmt: skip
-            metal = guesses.mean(0)
+            # Under one light, what changes with the eye is a highlight.
+            guesses = [likely_metal(seen, self.options.metallic_start) for seen in self._seen_by_light(splat).values()]
+            metal = torch.stack(guesses).mean(0)
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
             self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
+
+    def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
+        """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
+        transfer = self.shader.transfer
+        assert transfer is not None
+        if self.light.known or self.light.given.follows_camera:
+            seen = self._seen(splat, self.views)
+            return torch.where(seen.count[:, None] > 0, seen.mean / seen.irradiance.clamp_min(1e-3), 0.5)
+        if not self.light.several:
+            shading = solve_shading(look, transfer)
+            self.light.start(dict.fromkeys(self.light.names, shading.radiance))
+            return shading.albedo
+        by_light = self._seen_by_light(splat)
+        means = torch.stack([torch.where(seen.count[:, None] > 0, seen.mean, look) for seen in by_light.values()])
+        albedo = solve_shading(means.mean(0), transfer).albedo
+        radiance = [solve_light(mean, albedo, transfer) for mean in means]
+        self.light.start(dict(zip(by_light, radiance, strict=True)))
+        return albedo
 
     def _seen_by_light(self, splat: Gaussians) -> dict[str, Seen]:
         """What the photographs under each light show."""
         names = sorted({view.light or "" for view in self.views})
         groups = {n: replace(self.views, views=tuple(v for v in self.views if (v.light or "") == n)) for n in names}
-        return {name: seen_over_views(self.rasterizer, splat, group, self.raster) for name, group in groups.items()}
+        return {name: self._seen(splat, group) for name, group in groups.items()}
 
-    def _solve(self, look: Tensor, seen: dict[str, Seen]) -> Tensor:
-        """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
-        transfer = self.shader.transfer
-        assert transfer is not None
-        if self.light.known or self.light.given.follows_camera:
-            with torch.no_grad():
-                views = range(0, len(self.views), max(1, len(self.views) // 16))
-                lights = [self.light.of(self.views[i], self.views.camera(i)) for i in views]
-                return look / (sum(transfer.irradiance(light) for light in lights) / len(lights)).clamp_min(1e-3)
-        shading = solve_shading(look, transfer)
-        if len(seen) == 1:
-            self.light.start(dict.fromkeys(seen, shading.radiance))
-        else:
-            self.light.start({name: solve_light(s.mean, shading.albedo, transfer) for name, s in seen.items()})
-        return shading.albedo
+    def _seen(self, splat: Gaussians, views: Views) -> Seen:
+        def irradiance(view: View, camera: Camera) -> Tensor:
+            assert self.shader.transfer is not None
+            return self.shader.transfer.irradiance(self.light.of(view, camera))
 
-    def _irradiance(self, name: str) -> Tensor:
-        light = self.light.found().of(name, torch.eye(4))
-        assert self.shader.transfer is not None and light is not None
-        return self.shader.transfer.irradiance(light)
+        return seen_over_views(self.rasterizer, splat, views, self.raster, irradiance)
 
     def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""

@@ -329,7 +329,11 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 by_a2 = coat * n_l * (_1 / a2 - _2 * n_h * n_h / t)
                 by_a2 += less * _F(0.5) * (n_l * (_1 - n_v * n_v) / root_v + n_v * (_1 - n_l * n_l) / root_l)
                 d_alpha += _2 * alpha * by_a2
-                nx, ny, nz = nx + g_nl * l[0] + g_nh * h[0], ny + g_nl * l[1] + g_nh * h[1], nz + g_nl * l[2] + g_nh * h[2]
+                nx, ny, nz = (
+                    nx + g_nl * l[0] + g_nh * h[0],
+                    ny + g_nl * l[1] + g_nh * h[1],
+                    nz + g_nl * l[2] + g_nh * h[2],
+                )
                 hx, hy, hz = g_vh * v[0], g_vh * v[1], g_vh * v[2] + g_nh
                 along = hx * h[0] + hy * h[1] + hz * h[2]
                 vx += g_vh * h[0] + (hx - along * h[0]) * scale
