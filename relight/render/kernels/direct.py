@@ -117,7 +117,7 @@ def _halfway(v, l):
 def _ggx(h, a2):
     """D, and its denominator's root.  The sine comes from h itself, so a narrow peak keeps its digits."""
     n_h = min(max(h[2], _0), _1)
-    t = h[0] * h[0] + h[1] * h[1] + n_h * n_h * a2
+    t = (h[0] * h[0] + h[1] * h[1] if n_h > _0 else _1) + n_h * n_h * a2
     return a2 / (_PI * t * t), t, n_h
 
 
@@ -188,12 +188,12 @@ def _from_bsdf(u0, u1, u2, v, alpha, share):
 
 @njit(parallel=True, cache=True, fastmath=_FLAGS)
 def propose(
-    geometry, lobe, points, shifts, rotation, rows, columns, row_guide, column_guide, density, texels, all_rays,
+    geometry, lobe, points, shifts, rotation, rows, columns, row_guide, column_guide, density, texels, black,
     workers, first, count, ends, rays, light, lobes, places,
 ):  # fmt: skip
     """geometry: (N, 12) position, normal, view, side.  lobe: (N, 3) alpha, n.v, share of the coat's samples.
     points: (S, 5), shifts: (N, 5): three numbers for the BSDF, two for the light.  rotation: (3, 3) env_from_world.
-    all_rays: also where the environment is black, as something else may shine there.
+    black: keep samples of black places of the map.
 
     Fills first, count (N,) and, of each sample, rays (M, 6) origin and direction, light (M, 3), lobes (M, 3) and
     places (M, 3): where in the map it lies, and w.  ends: (workers,), one past each worker's last.
@@ -257,7 +257,7 @@ def propose(
                     w = _power(own_density, map_density) / own_density if own_density > _F(1e-9) else _0
                 w = w * share_of_one
                 red, green, blue = _radiance(texels, u, map_v)
-                if not (w > _0 and (all_rays or red + green + blue > _0)):
+                if not (w > _0 and (black or red + green + blue > _0)):
                     continue
                 rays[at, 0], rays[at, 1], rays[at, 2] = g[0], g[1], g[2]
                 rays[at, 3], rays[at, 4], rays[at, 5] = dx, dy, dz
