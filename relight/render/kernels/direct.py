@@ -21,17 +21,15 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from relight.render.kernels.angles import FLAGS, angle, arc_cosine, sine_cosine
 from relight.shading.microfacet import COSINE_MIN
 
-# No "nnan": what is hostile must be seen to be.
-_FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 _F = np.float32
 _0, _1, _2 = _F(0), _F(1), _F(2)
-_PI, _TAU = _F(math.pi), _F(2 * math.pi)
+_PI = _F(math.pi)
 _INVERSE_PI = _F(1 / math.pi)
 _LEAST = _F(COSINE_MIN)
 _LEAST_LIGHT = _F(COSINE_MIN * 0.01)
-_NEARLY_1 = _F(1 - 1e-7)
 
 
 @njit(parallel=True, cache=True)
@@ -69,14 +67,14 @@ def _invert(sums, guide, u):
     return place, min(max((u - below) / (sums[place] - below), 0.0), 1.0)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _shifted(point, shift):
     """Their sum without its whole part."""
     u = point + shift
     return u - _1 if u >= _1 else u
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _frame(x, y, z):
     """Twin: `relight.shading.surface.frame`; rows are two tangents and the normal."""
     sign = _1 if z >= _0 else -_1
@@ -85,25 +83,25 @@ def _frame(x, y, z):
     return _1 + sign * x * x * a, sign * b, -sign * x, b, sign + y * y * a, -y, x, y, z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _down(m, x, y, z):
     """Into the frame."""
     return m[0] * x + m[1] * y + m[2] * z, m[3] * x + m[4] * y + m[5] * z, m[6] * x + m[7] * y + m[8] * z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _up(m, x, y, z):
     """Out of the frame."""
     return m[0] * x + m[3] * y + m[6] * z, m[1] * x + m[4] * y + m[7] * z, m[2] * x + m[5] * y + m[8] * z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _unit(x, y, z):
     scale = _1 / math.sqrt(max(x * x + y * y + z * z, _F(1e-24)))
     return x * scale, y * scale, z * scale
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _halfway(v, l):
     """h in the frame of v and l, 1 / |v + l|, and v.h."""
     x, y, z = v[0] + l[0], v[1] + l[1], v[2] + l[2]
@@ -113,7 +111,7 @@ def _halfway(v, l):
     return h, scale, min(max(v_h, _0), _1)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _ggx(h, a2):
     """D, and its denominator's root.  The sine comes from h itself, so a narrow peak keeps its digits."""
     n_h = min(max(h[2], _0), _1)
@@ -121,7 +119,7 @@ def _ggx(h, a2):
     return a2 / (_PI * t * t), t, n_h
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _lobes(l, v, alpha, n_v, share):
     """cos / pi, D V cos (1 - s), D V cos s, and the density of choosing l by the BSDF."""
     a2 = alpha * alpha
@@ -139,12 +137,12 @@ def _lobes(l, v, alpha, n_v, share):
     return n_l * _INVERSE_PI, coat * (_1 - s), coat * s, density
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _power(a, b):
     return a * a / max(a * a + b * b, _F(1e-30))
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _taps(u, v, height, width):
     """Twin: `relight.shading.environment.bilinear`.  u in [0, 1]."""
     x = u * width - _F(0.5)
@@ -156,7 +154,7 @@ def _taps(u, v, height, width):
     return x0, max(x1, 0), j, min(j + 1, height - 1), x - _F(i), y - _F(j)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _radiance(texels, u, v):
     height, width = texels.shape[0], texels.shape[1]
     x0, x1, y0, y1, fx, fy = _taps(u, v, height, width)
@@ -170,11 +168,10 @@ def _radiance(texels, u, v):
     )
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _from_bsdf(u0, u1, u2, v, alpha, share):
     """A direction in the frame.  Twin: `Bsdf.sample`; v has its clamped cosine."""
-    phi = _TAU * (u1 if u0 < share else u2)
-    cosine, sine = math.cos(phi), math.sin(phi)
+    sine, cosine = sine_cosine(u1 if u0 < share else u2)
     if u0 < share:
         x, y, z = _unit(v[0] * alpha, v[1] * alpha, v[2])
         c = (_1 - u2) * (_1 + z) - z
@@ -186,7 +183,7 @@ def _from_bsdf(u0, u1, u2, v, alpha, share):
     return _unit(r * cosine, r * sine, math.sqrt(max(_1 - u1, _0)))
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def propose(
     geometry, lobe, points, shifts, rotation, rows, columns, row_guide, column_guide, density, texels, black,
     workers, first, count, ends, rays, light, lobes, places,
@@ -201,6 +198,7 @@ def propose(
     samples = points.shape[0]
     height, width = density.shape
     share_of_one = _F(1.0 / samples)
+    edges = np.cos(np.arange(height + 1) * (math.pi / height))
     for worker in prange(workers):
         begin = first.size * worker // workers
         end = first.size * (worker + 1) // workers
@@ -220,12 +218,11 @@ def propose(
                     row, within = _invert(rows, row_guide, np.float64(_shifted(point[3], shift[3])))
                     column, across = _invert(columns[row], column_guide[row], np.float64(_shifted(point[4], shift[4])))
                     # Uniform in solid angle within a cell: in the cosine, and around.
-                    top, bottom = math.cos(math.pi * row / height), math.cos(math.pi * (row + 1) / height)
-                    y = _F(top + (bottom - top) * within)
+                    y = _F(edges[row] + (edges[row + 1] - edges[row]) * within)
                     u = _F((column + across) / width)
                     sine = math.sqrt(max((_1 - y) * (_1 + y), _0))
-                    phi = (u - _F(0.5)) * _TAU
-                    x, z = sine * math.cos(phi), sine * math.sin(phi)
+                    z, x = sine_cosine(u - _F(0.5))
+                    x, z = x * sine, z * sine
                     dx = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z
                     dy = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z
                     dz = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
@@ -237,7 +234,7 @@ def propose(
                 if not (l[2] > _0 and dx * g[9] + dy * g[10] + dz * g[11] > _0):
                     continue
                 if by_light:
-                    map_v = _F(math.acos(min(max(y, -_1), _1))) * _INVERSE_PI
+                    map_v = _2 * arc_cosine(y)
                     map_density = density[row, column]
                 else:
                     x = rotation[0, 0] * dx + rotation[0, 1] * dy + rotation[0, 2] * dz
@@ -245,10 +242,10 @@ def propose(
                     z = rotation[2, 0] * dx + rotation[2, 1] * dy + rotation[2, 2] * dz
                     if x * x + z * z < _F(1e-12):
                         x, z = _1, _0
-                    u = min(max(_F(math.atan2(z, x)) / _TAU + _F(0.5), _0), _1)
-                    map_v = _F(math.acos(min(max(y, -_NEARLY_1), _NEARLY_1))) * _INVERSE_PI
+                    u = min(max(angle(z, x) + _F(0.5), _0), _1)
+                    map_v = _2 * arc_cosine(y)
                     column = min(int((u if u < _1 else _0) * width), width - 1)
-                    row = min(int(map_v * height), height - 1)
+                    row = max(min(int(map_v * height), height - 1), 0)
                     map_density = density[row, column]
                 a, b, c, own_density = _lobes(l, v, alpha, n_v, share)
                 if by_light:
@@ -269,7 +266,7 @@ def propose(
         ends[worker] = at
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def gather(first, count, light, lobes, workers, out):
     """out: (N, 9), sums over the samples of a point of a L, b L and c L."""
     for worker in prange(workers):
@@ -285,7 +282,7 @@ def gather(first, count, light, lobes, workers, out):
             row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8] = a0, a1, a2, b0, b1, b2, c0, c1, c2
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, workers, d_normal, d_view, d_lobe):
     """From dL/d(out of gather), (N, 9): fills d_normal, d_view (N, 3) and d_lobe (N, 2), of alpha and n.v.
 
@@ -340,7 +337,7 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
             d_lobe[p, 0], d_lobe[p, 1] = d_alpha, d_nv
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def texels_backward(gradient, first, count, blocked, lobes, places, out):
     """Add dL/d(texels) to out (3, H, W).  Workers share out the channels, so sums have one order."""
     height, width = out.shape[1], out.shape[2]
