@@ -1,7 +1,7 @@
 """`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, in a tenth of the
 time.
 
-    shade(surface, light, monte_carlo(64), tracer=create_tracer(mesh))
+    shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class _Tables:
             columns = (columns.view(height, width) - torch.arange(height)[:, None]).numpy()
             guides = np.empty(height, np.int32), np.empty((height, width), np.int32)
             kernels.fill_guides(rows.numpy(), columns, *guides)
-            kept = _Tables(rows.numpy(), columns, *guides, density.numpy(), light.radiance.detach().contiguous().numpy())
+            kept = _Tables(
+                rows.numpy(), columns, *guides, density.numpy(), light.radiance.detach().contiguous().numpy()
+            )
             light.__dict__["_tables"] = kept
         return kept
 

@@ -120,6 +120,7 @@ def test_what_surfaces_send_is_seen_without_an_environment_too():
 
 def test_light_from_a_painted_wall_is_that_of_the_same_light_further_away():
     """A wall that shines like the sky hides nothing, whichever estimator looks."""
+
     class Mirror(Wall):
         def incoming(self, origins, directions, far):
             blocked = self.occluded(origins, directions, far)

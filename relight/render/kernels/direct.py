@@ -40,7 +40,7 @@ def fill_guides(rows, columns, row_guide, column_guide):
     rows: (H,), columns: (H, W), cumulative, up to 1.  Fills row_guide (H,) and column_guide (H, W) int32: entry k of n
     is the first place whose sum is beyond k / n.
     """
-    height, width = columns.shape
+    height = rows.size
     _fill_guide(rows, row_guide)
     for row in prange(height):
         _fill_guide(columns[row], column_guide[row])
@@ -102,9 +102,9 @@ def _unit(x, y, z):
 
 
 @njit(forceinline=True, fastmath=FLAGS)
-def _halfway(v, l):
-    """h in the frame of v and l, 1 / |v + l|, and v.h."""
-    x, y, z = v[0] + l[0], v[1] + l[1], v[2] + l[2]
+def _halfway(v, to):
+    """h in the frame of v and to, 1 / |v + to|, and v.h."""
+    x, y, z = v[0] + to[0], v[1] + to[1], v[2] + to[2]
     scale = _1 / math.sqrt(max(x * x + y * y + z * z, _F(1e-24)))
     h = (x * scale, y * scale, z * scale)
     v_h = v[0] * h[0] + v[1] * h[1] + v[2] * h[2]
@@ -120,12 +120,12 @@ def _ggx(h, a2):
 
 
 @njit(forceinline=True, fastmath=FLAGS)
-def _lobes(l, v, alpha, n_v, share):
-    """cos / pi, D V cos (1 - s), D V cos s, and the density of choosing l by the BSDF."""
+def _lobes(to, v, alpha, n_v, share):
+    """cos / pi, D V cos (1 - s), D V cos s, and the density of choosing it by the BSDF."""
     a2 = alpha * alpha
-    h, _, v_h = _halfway(v, l)
+    h, _, v_h = _halfway(v, to)
     d, _, _ = _ggx(h, a2)
-    n_l = max(l[2], _LEAST_LIGHT)
+    n_l = max(to[2], _LEAST_LIGHT)
     p = math.sqrt(n_v * n_v * (_1 - a2) + a2)
     q = math.sqrt(n_l * n_l * (_1 - a2) + a2)
     coat = d * _F(0.5) / max(n_l * p + n_v * q, _F(1e-12)) * n_l
@@ -133,7 +133,7 @@ def _lobes(l, v, alpha, n_v, share):
     s = x * x
     s = s * s * x
     # D G1 / (4 n_v), Heitz's G1 = 2 n_v / (n_v + p).
-    density = share * d * _F(0.5) / (n_v + p) + (_1 - share) * l[2] * _INVERSE_PI
+    density = share * d * _F(0.5) / (n_v + p) + (_1 - share) * to[2] * _INVERSE_PI
     return n_l * _INVERSE_PI, coat * (_1 - s), coat * s, density
 
 
@@ -147,7 +147,7 @@ def _taps(u, v, height, width):
     """Twin: `relight.shading.environment.bilinear`.  u in [0, 1]."""
     x = u * width - _F(0.5)
     y = min(max(v * height - _F(0.5), _0), _F(height - 1))
-    i = int(math.floor(x))
+    i = math.floor(x)
     j = min(int(y), height - 1)
     x0 = i + width if i < 0 else min(i, width - 1)
     x1 = i + 1 if i + 1 < width else 0
@@ -226,12 +226,12 @@ def propose(
                     dx = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z
                     dy = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z
                     dz = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
-                    l = _down(m, dx, dy, dz)
+                    to = _down(m, dx, dy, dz)
                 else:
                     numbers = _shifted(point[0], shift[0]), _shifted(point[1], shift[1]), _shifted(point[2], shift[2])
-                    l = _from_bsdf(numbers[0], numbers[1], numbers[2], steep, alpha, share)
-                    dx, dy, dz = _up(m, l[0], l[1], l[2])
-                if not (l[2] > _0 and dx * g[9] + dy * g[10] + dz * g[11] > _0):
+                    to = _from_bsdf(numbers[0], numbers[1], numbers[2], steep, alpha, share)
+                    dx, dy, dz = _up(m, to[0], to[1], to[2])
+                if not (to[2] > _0 and dx * g[9] + dy * g[10] + dz * g[11] > _0):
                     continue
                 if by_light:
                     map_v = _2 * arc_cosine(y)
@@ -247,7 +247,7 @@ def propose(
                     column = min(int((u if u < _1 else _0) * width), width - 1)
                     row = max(min(int(map_v * height), height - 1), 0)
                     map_density = density[row, column]
-                a, b, c, own_density = _lobes(l, v, alpha, n_v, share)
+                a, b, c, own_density = _lobes(to, v, alpha, n_v, share)
                 if by_light:
                     w = _power(map_density, own_density) / max(map_density, _F(1e-12))
                 else:
@@ -283,8 +283,8 @@ def gather(first, count, light, lobes, workers, out):
 
 
 @njit(parallel=True, cache=True, fastmath=FLAGS)
-def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, workers, d_normal, d_view, d_lobe):
-    """From dL/d(out of gather), (N, 9): fills d_normal, d_view (N, 3) and d_lobe (N, 2), of alpha and n.v.
+def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, workers, d_normal, d_view, toobe):
+    """From dL/d(out of gather), (N, 9): fills d_normal, d_view (N, 3) and toobe (N, 2), of alpha and n.v.
 
     Directions and weights stand still, as in the twin.
     """
@@ -303,13 +303,13 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 red, green, blue, w = light[i, 0], light[i, 1], light[i, 2], places[i, 2]
                 if red == _0 and green == _0 and blue == _0:
                     continue
-                l = _down(m, rays[i, 3], rays[i, 4], rays[i, 5])
+                to = _down(m, rays[i, 3], rays[i, 4], rays[i, 5])
                 diffuse = w * _INVERSE_PI * (q[0] * red + q[1] * green + q[2] * blue)
                 straight = w * (q[3] * red + q[4] * green + q[5] * blue)
                 grazing = w * (q[6] * red + q[7] * green + q[8] * blue)
-                h, scale, v_h = _halfway(v, l)
+                h, scale, v_h = _halfway(v, to)
                 d, t, n_h = _ggx(h, a2)
-                n_l = max(l[2], _LEAST_LIGHT)
+                n_l = max(to[2], _LEAST_LIGHT)
                 root_l = math.sqrt(n_l * n_l * rest + a2)
                 shadow = _F(0.5) / max(n_l * root_v + n_v * root_l, _F(1e-12))
                 x = _1 - v_h
@@ -326,7 +326,11 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 by_a2 = coat * n_l * (_1 / a2 - _2 * n_h * n_h / t)
                 by_a2 += less * _F(0.5) * (n_l * (_1 - n_v * n_v) / root_v + n_v * (_1 - n_l * n_l) / root_l)
                 d_alpha += _2 * alpha * by_a2
-                nx, ny, nz = nx + g_nl * l[0] + g_nh * h[0], ny + g_nl * l[1] + g_nh * h[1], nz + g_nl * l[2] + g_nh * h[2]
+                nx, ny, nz = (
+                    nx + g_nl * to[0] + g_nh * h[0],
+                    ny + g_nl * to[1] + g_nh * h[1],
+                    nz + g_nl * to[2] + g_nh * h[2],
+                )
                 hx, hy, hz = g_vh * v[0], g_vh * v[1], g_vh * v[2] + g_nh
                 along = hx * h[0] + hy * h[1] + hz * h[2]
                 vx += g_vh * h[0] + (hx - along * h[0]) * scale
@@ -334,7 +338,7 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 vz += g_vh * h[2] + (hz - along * h[2]) * scale
             d_normal[p, 0], d_normal[p, 1], d_normal[p, 2] = _up(m, nx, ny, nz)
             d_view[p, 0], d_view[p, 1], d_view[p, 2] = _up(m, vx, vy, vz)
-            d_lobe[p, 0], d_lobe[p, 1] = d_alpha, d_nv
+            toobe[p, 0], toobe[p, 1] = d_alpha, d_nv
 
 
 @njit(parallel=True, cache=True, fastmath=FLAGS)
