@@ -1,7 +1,7 @@
 """`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, in a tenth of the
 time.
 
-    shade(surface, light, monte_carlo(64), tracer=create_tracer(mesh))
+    shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
 """
 
 from __future__ import annotations
@@ -125,10 +125,12 @@ class _Samples:
         points, most = len(geometry), 2 * len(numbers.points) * len(geometry)
         workers = torch.get_num_threads()
         first, count, ends = (np.empty(n, np.int64) for n in (points, points, workers))
+        # Where the map is black, light may still come from elsewhere, or is to be fitted.
+        black = surfaces or tracer is None or light.radiance.requires_grad
         rays, values = torch.empty(most, 6), [torch.empty(most, 3) for _ in range(3)]
         kernels.propose(
             geometry, lobe, *_arrays(numbers.points, numbers.shifts, light.rotation.float()), *_Tables.of(light),
-            surfaces, workers, first, count, ends, *_arrays(rays, *values),
+            black, workers, first, count, ends, *_arrays(rays, *values),
         )  # fmt: skip
         found = _Samples(first, count, rays, *values, torch.zeros(most, dtype=torch.bool))
         if tracer is not None:

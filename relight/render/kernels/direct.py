@@ -21,17 +21,15 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from relight.render.kernels.angles import FLAGS, angle, arc_cosine, sine_cosine
 from relight.shading.microfacet import COSINE_MIN
 
-# No "nnan": what is hostile must be seen to be.
-_FLAGS = {"reassoc", "contract", "nsz", "arcp"}
 _F = np.float32
 _0, _1, _2 = _F(0), _F(1), _F(2)
-_PI, _TAU = _F(math.pi), _F(2 * math.pi)
+_PI = _F(math.pi)
 _INVERSE_PI = _F(1 / math.pi)
 _LEAST = _F(COSINE_MIN)
 _LEAST_LIGHT = _F(COSINE_MIN * 0.01)
-_NEARLY_1 = _F(1 - 1e-7)
 
 
 @njit(parallel=True, cache=True)
@@ -42,7 +40,7 @@ def fill_guides(rows, columns, row_guide, column_guide):
     rows: (H,), columns: (H, W), cumulative, up to 1.  Fills row_guide (H,) and column_guide (H, W) int32: entry k of n
     is the first place whose sum is beyond k / n.
     """
-    height, width = columns.shape
+    height = rows.size
     _fill_guide(rows, row_guide)
     for row in prange(height):
         _fill_guide(columns[row], column_guide[row])
@@ -69,14 +67,14 @@ def _invert(sums, guide, u):
     return place, min(max((u - below) / (sums[place] - below), 0.0), 1.0)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _shifted(point, shift):
     """Their sum without its whole part."""
     u = point + shift
     return u - _1 if u >= _1 else u
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _frame(x, y, z):
     """Twin: `relight.shading.surface.frame`; rows are two tangents and the normal."""
     sign = _1 if z >= _0 else -_1
@@ -85,49 +83,49 @@ def _frame(x, y, z):
     return _1 + sign * x * x * a, sign * b, -sign * x, b, sign + y * y * a, -y, x, y, z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _down(m, x, y, z):
     """Into the frame."""
     return m[0] * x + m[1] * y + m[2] * z, m[3] * x + m[4] * y + m[5] * z, m[6] * x + m[7] * y + m[8] * z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _up(m, x, y, z):
     """Out of the frame."""
     return m[0] * x + m[3] * y + m[6] * z, m[1] * x + m[4] * y + m[7] * z, m[2] * x + m[5] * y + m[8] * z
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _unit(x, y, z):
     scale = _1 / math.sqrt(max(x * x + y * y + z * z, _F(1e-24)))
     return x * scale, y * scale, z * scale
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
-def _halfway(v, l):
-    """h in the frame of v and l, 1 / |v + l|, and v.h."""
-    x, y, z = v[0] + l[0], v[1] + l[1], v[2] + l[2]
+@njit(forceinline=True, fastmath=FLAGS)
+def _halfway(v, to):
+    """h in the frame of v and to, 1 / |v + to|, and v.h."""
+    x, y, z = v[0] + to[0], v[1] + to[1], v[2] + to[2]
     scale = _1 / math.sqrt(max(x * x + y * y + z * z, _F(1e-24)))
     h = (x * scale, y * scale, z * scale)
     v_h = v[0] * h[0] + v[1] * h[1] + v[2] * h[2]
     return h, scale, min(max(v_h, _0), _1)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _ggx(h, a2):
     """D, and its denominator's root.  The sine comes from h itself, so a narrow peak keeps its digits."""
     n_h = min(max(h[2], _0), _1)
-    t = h[0] * h[0] + h[1] * h[1] + n_h * n_h * a2
+    t = (h[0] * h[0] + h[1] * h[1] if n_h > _0 else _1) + n_h * n_h * a2
     return a2 / (_PI * t * t), t, n_h
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
-def _lobes(l, v, alpha, n_v, share):
-    """cos / pi, D V cos (1 - s), D V cos s, and the density of choosing l by the BSDF."""
+@njit(forceinline=True, fastmath=FLAGS)
+def _lobes(to, v, alpha, n_v, share):
+    """cos / pi, D V cos (1 - s), D V cos s, and the density of choosing it by the BSDF."""
     a2 = alpha * alpha
-    h, _, v_h = _halfway(v, l)
+    h, _, v_h = _halfway(v, to)
     d, _, _ = _ggx(h, a2)
-    n_l = max(l[2], _LEAST_LIGHT)
+    n_l = max(to[2], _LEAST_LIGHT)
     p = math.sqrt(n_v * n_v * (_1 - a2) + a2)
     q = math.sqrt(n_l * n_l * (_1 - a2) + a2)
     coat = d * _F(0.5) / max(n_l * p + n_v * q, _F(1e-12)) * n_l
@@ -135,28 +133,28 @@ def _lobes(l, v, alpha, n_v, share):
     s = x * x
     s = s * s * x
     # D G1 / (4 n_v), Heitz's G1 = 2 n_v / (n_v + p).
-    density = share * d * _F(0.5) / (n_v + p) + (_1 - share) * l[2] * _INVERSE_PI
+    density = share * d * _F(0.5) / (n_v + p) + (_1 - share) * to[2] * _INVERSE_PI
     return n_l * _INVERSE_PI, coat * (_1 - s), coat * s, density
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _power(a, b):
     return a * a / max(a * a + b * b, _F(1e-30))
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _taps(u, v, height, width):
     """Twin: `relight.shading.environment.bilinear`.  u in [0, 1]."""
     x = u * width - _F(0.5)
     y = min(max(v * height - _F(0.5), _0), _F(height - 1))
-    i = int(math.floor(x))
+    i = math.floor(x)
     j = min(int(y), height - 1)
     x0 = i + width if i < 0 else min(i, width - 1)
     x1 = i + 1 if i + 1 < width else 0
     return x0, max(x1, 0), j, min(j + 1, height - 1), x - _F(i), y - _F(j)
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _radiance(texels, u, v):
     height, width = texels.shape[0], texels.shape[1]
     x0, x1, y0, y1, fx, fy = _taps(u, v, height, width)
@@ -170,11 +168,10 @@ def _radiance(texels, u, v):
     )
 
 
-@njit(forceinline=True, fastmath=_FLAGS)
+@njit(forceinline=True, fastmath=FLAGS)
 def _from_bsdf(u0, u1, u2, v, alpha, share):
     """A direction in the frame.  Twin: `Bsdf.sample`; v has its clamped cosine."""
-    phi = _TAU * (u1 if u0 < share else u2)
-    cosine, sine = math.cos(phi), math.sin(phi)
+    sine, cosine = sine_cosine(u1 if u0 < share else u2)
     if u0 < share:
         x, y, z = _unit(v[0] * alpha, v[1] * alpha, v[2])
         c = (_1 - u2) * (_1 + z) - z
@@ -186,14 +183,14 @@ def _from_bsdf(u0, u1, u2, v, alpha, share):
     return _unit(r * cosine, r * sine, math.sqrt(max(_1 - u1, _0)))
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def propose(
-    geometry, lobe, points, shifts, rotation, rows, columns, row_guide, column_guide, density, texels, all_rays,
+    geometry, lobe, points, shifts, rotation, rows, columns, row_guide, column_guide, density, texels, black,
     workers, first, count, ends, rays, light, lobes, places,
 ):  # fmt: skip
     """geometry: (N, 12) position, normal, view, side.  lobe: (N, 3) alpha, n.v, share of the coat's samples.
     points: (S, 5), shifts: (N, 5): three numbers for the BSDF, two for the light.  rotation: (3, 3) env_from_world.
-    all_rays: also where the environment is black, as something else may shine there.
+    black: keep samples of black places of the map.
 
     Fills first, count (N,) and, of each sample, rays (M, 6) origin and direction, light (M, 3), lobes (M, 3) and
     places (M, 3): where in the map it lies, and w.  ends: (workers,), one past each worker's last.
@@ -201,6 +198,7 @@ def propose(
     samples = points.shape[0]
     height, width = density.shape
     share_of_one = _F(1.0 / samples)
+    edges = np.cos(np.arange(height + 1) * (math.pi / height))
     for worker in prange(workers):
         begin = first.size * worker // workers
         end = first.size * (worker + 1) // workers
@@ -220,24 +218,23 @@ def propose(
                     row, within = _invert(rows, row_guide, np.float64(_shifted(point[3], shift[3])))
                     column, across = _invert(columns[row], column_guide[row], np.float64(_shifted(point[4], shift[4])))
                     # Uniform in solid angle within a cell: in the cosine, and around.
-                    top, bottom = math.cos(math.pi * row / height), math.cos(math.pi * (row + 1) / height)
-                    y = _F(top + (bottom - top) * within)
+                    y = _F(edges[row] + (edges[row + 1] - edges[row]) * within)
                     u = _F((column + across) / width)
                     sine = math.sqrt(max((_1 - y) * (_1 + y), _0))
-                    phi = (u - _F(0.5)) * _TAU
-                    x, z = sine * math.cos(phi), sine * math.sin(phi)
+                    z, x = sine_cosine(u - _F(0.5))
+                    x, z = x * sine, z * sine
                     dx = rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z
                     dy = rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z
                     dz = rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z
-                    l = _down(m, dx, dy, dz)
+                    to = _down(m, dx, dy, dz)
                 else:
                     numbers = _shifted(point[0], shift[0]), _shifted(point[1], shift[1]), _shifted(point[2], shift[2])
-                    l = _from_bsdf(numbers[0], numbers[1], numbers[2], steep, alpha, share)
-                    dx, dy, dz = _up(m, l[0], l[1], l[2])
-                if not (l[2] > _0 and dx * g[9] + dy * g[10] + dz * g[11] > _0):
+                    to = _from_bsdf(numbers[0], numbers[1], numbers[2], steep, alpha, share)
+                    dx, dy, dz = _up(m, to[0], to[1], to[2])
+                if not (to[2] > _0 and dx * g[9] + dy * g[10] + dz * g[11] > _0):
                     continue
                 if by_light:
-                    map_v = _F(math.acos(min(max(y, -_1), _1))) * _INVERSE_PI
+                    map_v = _2 * arc_cosine(y)
                     map_density = density[row, column]
                 else:
                     x = rotation[0, 0] * dx + rotation[0, 1] * dy + rotation[0, 2] * dz
@@ -245,19 +242,19 @@ def propose(
                     z = rotation[2, 0] * dx + rotation[2, 1] * dy + rotation[2, 2] * dz
                     if x * x + z * z < _F(1e-12):
                         x, z = _1, _0
-                    u = min(max(_F(math.atan2(z, x)) / _TAU + _F(0.5), _0), _1)
-                    map_v = _F(math.acos(min(max(y, -_NEARLY_1), _NEARLY_1))) * _INVERSE_PI
+                    u = min(max(angle(z, x) + _F(0.5), _0), _1)
+                    map_v = _2 * arc_cosine(y)
                     column = min(int((u if u < _1 else _0) * width), width - 1)
-                    row = min(int(map_v * height), height - 1)
+                    row = max(min(int(map_v * height), height - 1), 0)
                     map_density = density[row, column]
-                a, b, c, own_density = _lobes(l, v, alpha, n_v, share)
+                a, b, c, own_density = _lobes(to, v, alpha, n_v, share)
                 if by_light:
                     w = _power(map_density, own_density) / max(map_density, _F(1e-12))
                 else:
                     w = _power(own_density, map_density) / own_density if own_density > _F(1e-9) else _0
                 w = w * share_of_one
                 red, green, blue = _radiance(texels, u, map_v)
-                if not (w > _0 and (all_rays or red + green + blue > _0)):
+                if not (w > _0 and (black or red + green + blue > _0)):
                     continue
                 rays[at, 0], rays[at, 1], rays[at, 2] = g[0], g[1], g[2]
                 rays[at, 3], rays[at, 4], rays[at, 5] = dx, dy, dz
@@ -269,7 +266,7 @@ def propose(
         ends[worker] = at
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def gather(first, count, light, lobes, workers, out):
     """out: (N, 9), sums over the samples of a point of a L, b L and c L."""
     for worker in prange(workers):
@@ -285,9 +282,9 @@ def gather(first, count, light, lobes, workers, out):
             row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8] = a0, a1, a2, b0, b1, b2, c0, c1, c2
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
-def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, workers, d_normal, d_view, d_lobe):
-    """From dL/d(out of gather), (N, 9): fills d_normal, d_view (N, 3) and d_lobe (N, 2), of alpha and n.v.
+@njit(parallel=True, cache=True, fastmath=FLAGS)
+def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, workers, d_normal, d_view, toobe):
+    """From dL/d(out of gather), (N, 9): fills d_normal, d_view (N, 3) and toobe (N, 2), of alpha and n.v.
 
     Directions and weights stand still, as in the twin.
     """
@@ -306,13 +303,13 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 red, green, blue, w = light[i, 0], light[i, 1], light[i, 2], places[i, 2]
                 if red == _0 and green == _0 and blue == _0:
                     continue
-                l = _down(m, rays[i, 3], rays[i, 4], rays[i, 5])
+                to = _down(m, rays[i, 3], rays[i, 4], rays[i, 5])
                 diffuse = w * _INVERSE_PI * (q[0] * red + q[1] * green + q[2] * blue)
                 straight = w * (q[3] * red + q[4] * green + q[5] * blue)
                 grazing = w * (q[6] * red + q[7] * green + q[8] * blue)
-                h, scale, v_h = _halfway(v, l)
+                h, scale, v_h = _halfway(v, to)
                 d, t, n_h = _ggx(h, a2)
-                n_l = max(l[2], _LEAST_LIGHT)
+                n_l = max(to[2], _LEAST_LIGHT)
                 root_l = math.sqrt(n_l * n_l * rest + a2)
                 shadow = _F(0.5) / max(n_l * root_v + n_v * root_l, _F(1e-12))
                 x = _1 - v_h
@@ -330,9 +327,9 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 by_a2 += less * _F(0.5) * (n_l * (_1 - n_v * n_v) / root_v + n_v * (_1 - n_l * n_l) / root_l)
                 d_alpha += _2 * alpha * by_a2
                 nx, ny, nz = (
-                    nx + g_nl * l[0] + g_nh * h[0],
-                    ny + g_nl * l[1] + g_nh * h[1],
-                    nz + g_nl * l[2] + g_nh * h[2],
+                    nx + g_nl * to[0] + g_nh * h[0],
+                    ny + g_nl * to[1] + g_nh * h[1],
+                    nz + g_nl * to[2] + g_nh * h[2],
                 )
                 hx, hy, hz = g_vh * v[0], g_vh * v[1], g_vh * v[2] + g_nh
                 along = hx * h[0] + hy * h[1] + hz * h[2]
@@ -341,10 +338,10 @@ def lobe_backward(gradient, geometry, lobe, first, count, rays, light, places, w
                 vz += g_vh * h[2] + (hz - along * h[2]) * scale
             d_normal[p, 0], d_normal[p, 1], d_normal[p, 2] = _up(m, nx, ny, nz)
             d_view[p, 0], d_view[p, 1], d_view[p, 2] = _up(m, vx, vy, vz)
-            d_lobe[p, 0], d_lobe[p, 1] = d_alpha, d_nv
+            toobe[p, 0], toobe[p, 1] = d_alpha, d_nv
 
 
-@njit(parallel=True, cache=True, fastmath=_FLAGS)
+@njit(parallel=True, cache=True, fastmath=FLAGS)
 def texels_backward(gradient, first, count, blocked, lobes, places, out):
     """Add dL/d(texels) to out (3, H, W).  Workers share out the channels, so sums have one order."""
     height, width = out.shape[1], out.shape[2]
