@@ -16,7 +16,7 @@ from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
-from relight.render.tracing import EmbreeTracer, load_open3d
+from relight.render.tracing import EmbreeTracer, Glowing, load_open3d
 from relight.shading.color import srgb_to_linear
 from relight.shading.surface import Surface
 
@@ -136,41 +136,26 @@ def _normals(mesh: Mesh) -> Tensor:
 class Proxy:
     """Rays against a mesh made by `fuse`, for points near it rather than on it.  On the CPU.
 
-    A `relight.shading.tracing.RadianceTracer`: what is hit sends the mesh's colours in all directions.
+    tracer: a `RadianceTracer`; what is hit sends the mesh's colours in all directions.
     lift: world units; how far above the mesh rays start.
     """
 
     def __init__(self, mesh: Mesh):
-        self.mesh, self.tracer = mesh, EmbreeTracer(mesh)
+        assert mesh.colors is not None
+        self.mesh, self._rays = mesh, EmbreeTracer(mesh)
+        self.tracer = Glowing(self._rays, mesh.colors[:, :3])
         corners = mesh.corner_positions().detach()
         self.lift = LIFT * float((corners[:, 1] - corners[:, 0]).norm(dim=-1).median())
 
     def closest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For (N, 3) points: (N, 3) places on the mesh, lifted, and unit normals and colours there."""
-        places, face, weights = self.tracer.closest(points)
-        assert self.mesh.normals is not None
-        normals = (self.mesh.normals[self.mesh.faces[face].long()] * weights[..., None]).sum(1)
-        normals = normalize(normals, dim=-1, eps=1e-12)
-        return places + self.lift * normals, normals, self._colors(face, weights)
-
-    def _colors(self, face: Tensor, weights: Tensor) -> Tensor:
-        assert self.mesh.colors is not None
-        return (self.mesh.colors[:, :3][self.mesh.faces[face].long()] * weights[..., None]).sum(1)
+        places, face, weights = self._rays.closest(points)
+        corners, weights = self.mesh.faces[face].long(), weights[..., None]
+        assert self.mesh.normals is not None and self.mesh.colors is not None
+        normals = normalize((self.mesh.normals[corners] * weights).sum(1), dim=-1, eps=1e-12)
+        colors = (self.mesh.colors[:, :3][corners] * weights).sum(1)
+        return places + self.lift * normals, normals, colors
 
     def above(self, surface: Surface) -> Surface:
         """(N,) points of a splat, moved to where rays may start.  Its depth may lie behind the mesh, in the dark."""
         return replace(surface, position=self.closest(surface.position)[0].to(surface.position))
-
-    def occluded(self, origins: Tensor, directions: Tensor, far: Tensor) -> Tensor:
-        """See `relight.shading.tracing.Tracer`."""
-        return self.tracer.occluded(origins, directions, far)
-
-    def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
-        """See `relight.shading.tracing.Tracer`."""
-        return self.tracer.trace(origins, directions)
-
-    def incoming(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-        """See `relight.shading.tracing.RadianceTracer`; for rays without end."""
-        index, face, weights = self.tracer.first_hits(origins, directions)
-        hit = torch.zeros(len(origins), dtype=torch.bool).index_fill(0, index, True)
-        return hit, torch.zeros_like(directions).index_copy(0, index, self._colors(face, weights).to(directions))

@@ -61,7 +61,7 @@ class Shader:
         if self.proxy is None or buffer.further is None:
             return shade(buffer.surface, light, FastMonteCarlo(samples), seed=seed)
         surface = self.proxy.above(buffer.surface)
-        coat = shade(surface, light, FastMonteCarlo(samples, coat_only=True), tracer=self.proxy, seed=seed)
+        coat = shade(surface, light, FastMonteCarlo(samples, coat_only=True), tracer=self.proxy.tracer, seed=seed)
         return coat + buffer.further * Bsdf(surface).under
 
 

@@ -92,22 +92,13 @@ class MeshTracer(ABC):
 
     def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
         """See `Tracer.trace`.  Where nothing is hit the surface is 0."""
-        index, face, weights = self.first_hits(origins, directions)
-        surface, _ = surface_at(self.mesh, face, weights, origins[index].to(weights))
+        face, weights = self.nearest(origins, directions, torch.full_like(origins[:, 0], math.inf))
+        hits = face >= 0
+        index = hits.nonzero()[:, 0]
+        weights = weights[index].to(self.mesh.vertices.dtype)
+        surface, _ = surface_at(self.mesh, face[index], weights, origins[index].to(weights))
         count = len(origins)
-        hits = torch.zeros(count, dtype=torch.bool, device=index.device).index_fill(0, index, True)
         return hits, surface.map(lambda t: t.new_zeros(count, *t.shape[1:]).index_copy(0, index, t))
-
-    def first_hits(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(H,) indices of the (N, 3) rays that hit something; (H,) what face first, and (H, 3) weights of its corners
-        there.  Not differentiated.
-        """
-        with torch.no_grad():
-            start, along = self._leave(origins, directions)
-            face, uv = self._nearest(start, along, self._reach(start))
-            index = (face >= 0).nonzero()[:, 0]
-            uv = uv[index].to(self.mesh.vertices.dtype)
-            return index, face[index].long(), torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
 
     def nearest(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
         """For rays as of `occluded`: (N,) int64, the first face that each hits, -1 for none; (N, 3) weights of its

@@ -18,7 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from relight.render.proxy import Proxy
 from relight.shading.environment import Environment
-from relight.shading.lights import LightSample
+from relight.shading.lights import FAR, LightSample
 from relight.shading.microfacet import alpha_of, sample_visible_normal
 from relight.shading.surface import Surface, reflect, to_local, to_world
 
@@ -73,9 +73,10 @@ def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, see
         direction = frame.directions((corner + within) / torch.tensor([2 * ROWS, ROWS]))
         received = (direction * normal[:, None]).sum(-1).clamp_min(0) * solid / math.pi
         wanted = received > 0
-        hit, surface = proxy.trace(place[:, None].expand_as(direction)[wanted], direction[wanted])
+        starts = place[:, None].expand_as(direction)[wanted]
         blocked, light = torch.zeros_like(wanted), torch.zeros_like(direction)
-        blocked[wanted], light[wanted] = hit, surface.base_color * hit[:, None]
+        far = torch.full_like(starts[:, 0], FAR)
+        blocked[wanted], light[wanted] = proxy.tracer.incoming(starts, direction[wanted], far)
         weights.append(torch.where(blocked, 0.0, received))
         bounced.append((light * received[..., None]).sum(1))
     return Transfer(torch.cat(weights), torch.cat(bounced), rotation)
@@ -129,7 +130,7 @@ def mirrored(surface: Surface, proxy: Proxy, *, rays: int = 1, seed: int = 0) ->
         direction = to_world(reflect(view, half), normal)
         start = surface.position[:, None].expand_as(direction)
         above = (direction * normal).sum(-1) > 0
-        hit, seen = proxy.trace(start[above], direction[above])
         light, blocked = torch.zeros_like(direction), torch.zeros_like(above)
-        light[above], blocked[above] = seen.base_color * hit[:, None], hit
+        far = torch.full_like(start[above][:, 0], FAR)
+        blocked[above], light[above] = proxy.tracer.incoming(start[above], direction[above], far)
         return light.mean(1), 1 - blocked.to(light).mean(1)
