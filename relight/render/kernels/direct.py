@@ -157,7 +157,7 @@ def _shifted(points, dimension, k, shifts):
 
 @njit(forceinline=True)
 def _lobes(x, y, z, v, alpha, n_v, share):
-    """Of directions in the frame: cos / pi, D V cos (1 - s), D V cos s, and the density of choosing them by the BSDF."""
+    """Of directions in the frame: cos / pi, D V cos (1 - s), D V cos s, and their density by the BSDF."""
     a2 = alpha * alpha
     none, least = splat(_0), splat(_F(1e-24))
     hx, hy, hz = _unit(v[0] + x, v[1] + y, v[2] + z)
