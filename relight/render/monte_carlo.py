@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from relight.render.tracing import EmbreeTracer
 from relight.shading.bsdf import Bsdf
@@ -29,7 +30,7 @@ from relight.shading.tracing import RadianceTracer, Tracer
 class FastMonteCarlo(MonteCarlo):
     """Environments in float32 on the CPU by kernels; whatever else there is by the twin, from the same numbers.
 
-    Differentiable like the twin.
+    Differentiable like the twin, once.  What is kept for that takes some 60 bytes a sample.
     """
 
     def estimate(
@@ -56,7 +57,8 @@ def _fits(light: Light, bsdf: Bsdf) -> bool:
     """Whether the kernels can do it."""
     if type(light) is not Environment or light.rotation.requires_grad:
         return False
-    tensors = (light.radiance, bsdf.normal, bsdf.surface.position, bsdf.surface.view, bsdf.alpha)
+    surface = bsdf.surface
+    tensors = (light.radiance, surface.normal, surface.position, surface.view, surface.side, bsdf.alpha)
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
 
 
@@ -145,14 +147,14 @@ class _Samples:
         rays, light = self.rays[part], self.light[part]
         if not len(rays):
             return
-        if surfaces or not isinstance(tracer, EmbreeTracer):
-            ray = rays[:, :3], rays[:, 3:], torch.full((len(rays),), math.inf)
+        origins, directions, far = rays[:, :3], rays[:, 3:], torch.full((1,), math.inf).expand(len(rays))
         if surfaces:
             assert isinstance(tracer, RadianceTracer)
-            blocked, instead = tracer.incoming(*ray)
+            blocked, instead = tracer.incoming(origins, directions, far)
             light[blocked] = instead[blocked].float()
         else:
-            blocked = tracer.endless_blocked(rays) if isinstance(tracer, EmbreeTracer) else tracer.occluded(*ray)
+            quick = isinstance(tracer, EmbreeTracer)
+            blocked = tracer.endless_blocked(rays) if quick else tracer.occluded(origins, directions, far)
             light.masked_fill_(blocked[:, None], 0.0)
         self.blocked[part] = blocked
 
@@ -177,6 +179,7 @@ class _Sums(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients):
         from relight.render.kernels import direct as kernels
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# pyright: reportArgumentType=false
 import numpy as np
 from numba import njit
 
