@@ -116,9 +116,8 @@ def mitsuba_picture(
         for name in names:
             dr.enable_grad(material[name])
         seed = next(turn)
-        dr.backward(
-            dr.sum(mi.render(scene, material, spp=1, seed=mi.UInt32(seed), seed_grad=mi.UInt32(seed + 1 << 20)))
-        )
+        image = mi.render(scene, material, spp=1, seed=mi.UInt32(seed), seed_grad=seed + (1 << 20))
+        dr.backward(dr.sum(image))
         found = [np.array(dr.grad(material[name])) for name in names]
         for name in names:
             dr.disable_grad(material[name])

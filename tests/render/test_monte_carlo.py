@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ class Painted(Wall):
         return blocked, blocked[:, None] * (1.5 + place / (1 + place.abs()))
 
 
-def double(value):
+def double(value: Any) -> Any:
     """A surface, light or list of lights in float64."""
     if isinstance(value, Tensor):
         return value.double()

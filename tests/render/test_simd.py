@@ -10,12 +10,15 @@ from relight.render.kernels.simd import (
     LANES,
     absolute,
     exp_negative,
+    floor,
     fma,
     lanes,
     largest,
     load,
+    maximum,
     minimum,
     splat,
+    square_root,
     store,
     total,
     where_less,
@@ -31,15 +34,17 @@ def _arithmetic(a, b, out):
     store(out, 0, x + y * np.float32(2) - np.float32(1) / (x * x + np.float32(1)))
     store(out, LANES, fma(x, y, lanes()))
     store(out, 2 * LANES, where_less(x, y, minimum(x, y), absolute(x)))
+    store(out, 3 * LANES, square_root(absolute(x)) + floor(y) + maximum(x, y))
     return total(x), largest(y)
 
 
 def test_arithmetic_matches_numpy():
-    out = np.zeros(3 * LANES, np.float32)
+    out = np.zeros(4 * LANES, np.float32)
     sum_a, max_b = _arithmetic(A, B, out)
     np.testing.assert_allclose(out[:LANES], A + B * 2 - 1 / (A * A + 1), rtol=1e-6)
     np.testing.assert_allclose(out[LANES : 2 * LANES], A * B + np.arange(LANES), rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(out[2 * LANES :], np.where(A < B, np.minimum(A, B), np.abs(A)))
+    np.testing.assert_array_equal(out[2 * LANES : 3 * LANES], np.where(A < B, np.minimum(A, B), np.abs(A)))
+    np.testing.assert_allclose(out[3 * LANES :], np.sqrt(np.abs(A)) + np.floor(B) + np.maximum(A, B), rtol=1e-6)
     assert sum_a == pytest.approx(A.sum(), rel=1e-6)
     assert max_b == B.max()
 

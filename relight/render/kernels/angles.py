@@ -1,18 +1,16 @@
-"""Angles in turns, by polynomials in float32: several times faster than the C library's, which takes care of cases that
-directions don't have.  Absolute errors are below 3e-7 of a turn, or of the sine.
-"""
+"""Angles in turns for 16 directions at a time, by polynomials.  Errors are below 2e-7, of a turn or of the sine."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numba import njit
 
-# No "nnan": what is hostile must be seen to be.
-FLAGS = {"reassoc", "contract", "nsz", "arcp"}
+from relight.render.kernels.simd import absolute, floor, maximum, minimum, splat, square_root, where_less
+
 _F = np.float32
-_0, _1 = _F(0), _F(1)
+_0, _1, _2, _4 = _F(0), _F(1), _F(2), _F(4)
+_QUARTER, _HALF = _F(0.25), _F(0.5)
+_TINY = _F(1e-30)
 
 
 def _fit(function, high: float, degree: int) -> tuple[np.float32, ...]:
@@ -29,41 +27,42 @@ _T = _fit(lambda s: np.arctan(np.sqrt(s)) / np.sqrt(s) / (2 * np.pi), 1.0, 8)
 _A = _fit(lambda x: np.arccos(x) / np.sqrt(1 - x) / (2 * np.pi), 1.0, 7)
 
 
-@njit(forceinline=True, fastmath=FLAGS)
+@njit(forceinline=True)
 def sine_cosine(turns):
-    """Of an angle in turns, -1 to 1."""
-    quarters = _F(math.floor(turns * _F(4) + _F(0.5)))
-    t = turns - quarters * _F(0.25)
+    """Of angles in turns; more turns cost digits."""
+    quarters = floor(turns * _4 + _HALF)
+    t = turns - quarters * _QUARTER
     s = t * t
-    sine = t * (_S[0] + s * (_S[1] + s * (_S[2] + s * _S[3])))
-    cosine = _C[0] + s * (_C[1] + s * (_C[2] + s * (_C[3] + s * _C[4])))
-    odd = quarters == _1 or quarters == _F(3) or quarters == -_1 or quarters == _F(-3)
-    back = quarters == _F(2) or quarters == _F(-2)
-    if odd:
-        sine, cosine = cosine, -sine
-        back = quarters == _F(3) or quarters == -_1
-    return (-sine, -cosine) if back else (sine, cosine)
+    sine = t * (((s * _S[3] + _S[2]) * s + _S[1]) * s + _S[0])
+    cosine = (((s * _C[4] + _C[3]) * s + _C[2]) * s + _C[1]) * s + _C[0]
+    quarter = quarters - floor(quarters * _QUARTER) * _4
+    even = absolute(quarter - _1)  # 1, 0, 1, 2
+    even = absolute(even - _1)  # 0, 1, 0, 1
+    half, none = splat(_HALF), splat(_0)
+    first, second = where_less(even, half, sine, cosine), where_less(even, half, cosine, none - sine)
+    back = splat(_F(1.5))
+    return where_less(quarter, back, first, where_less(even, half, none - sine, none - cosine)), where_less(
+        quarter, back, second, where_less(even, half, none - cosine, sine)
+    )
 
 
-@njit(forceinline=True, fastmath=FLAGS)
+@njit(forceinline=True)
 def angle(y, x):
     """Of (x, y) to the first axis in turns, -1/2 to 1/2, as atan2 counts; 0 for (0, 0)."""
-    across, along = abs(y), abs(x)
-    steep = across > along
-    low, high = (along, across) if steep else (across, along)
-    t = low / max(high, _F(1e-30))
+    across, along, none = absolute(y), absolute(x), splat(_0)
+    t = minimum(across, along) / maximum(maximum(across, along), splat(_TINY))
     s = t * t
-    p = _T[5] + s * (_T[6] + s * (_T[7] + s * _T[8]))
-    turns = t * (_T[0] + s * (_T[1] + s * (_T[2] + s * (_T[3] + s * (_T[4] + s * p)))))
-    turns = _F(0.25) - turns if steep else turns
-    turns = _F(0.5) - turns if x < _0 else turns
-    return -turns if y < _0 else turns
+    p = (((s * _T[8] + _T[7]) * s + _T[6]) * s + _T[5]) * s + _T[4]
+    turns = t * ((((p * s + _T[3]) * s + _T[2]) * s + _T[1]) * s + _T[0])
+    turns = where_less(along, across, _QUARTER - turns, turns)
+    turns = where_less(x, none, _HALF - turns, turns)
+    return where_less(y, none, none - turns, turns)
 
 
-@njit(forceinline=True, fastmath=FLAGS)
+@njit(forceinline=True)
 def arc_cosine(x):
     """In turns, 0 to 1/2; x outside -1 to 1 counts as the nearer end."""
-    a = min(abs(x), _1)
-    p = _A[4] + a * (_A[5] + a * (_A[6] + a * _A[7]))
-    turns = math.sqrt(_1 - a) * (_A[0] + a * (_A[1] + a * (_A[2] + a * (_A[3] + a * p))))
-    return _F(0.5) - turns if x < _0 else turns
+    a = minimum(absolute(x), splat(_1))
+    p = ((a * _A[7] + _A[6]) * a + _A[5]) * a + _A[4]
+    turns = square_root(_1 - a) * ((((p * a + _A[3]) * a + _A[2]) * a + _A[1]) * a + _A[0])
+    return where_less(x, splat(_0), _HALF - turns, turns)
