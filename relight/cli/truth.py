@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from relight.errors import DataError, RelightError
 
 if TYPE_CHECKING:
+    from relight.fit.lpips import Lpips
     from relight.fit.relighting import Truth
     from relight.shading.environment import Environment
     from relight.views import Views
@@ -50,6 +51,16 @@ def capture_folder(views: Views) -> Path | None:
     """The folder above that of the views' pictures, if truth about materials is there."""
     folder = views[0].image_path.parent.parent
     return folder if (folder / "test_albedo").is_dir() or any(folder.glob("relight_*")) else None
+
+
+def read_lpips(path: Path) -> Lpips:
+    """LPIPS with the weights of a .safetensors file.  Raises DataError for any other."""
+    from relight.fit.lpips import from_tensors
+    from relight.scene_io import read_tensors
+
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path}: expected LPIPS's weights as .safetensors; relight/fit/lpips.py says how to save them")
+    return from_tensors(read_tensors(path)[0], str(path))
 
 
 def _named(folder: Path) -> dict:
