@@ -28,9 +28,9 @@ def find_truth(folder: Path, views: Views, lights: Path | None, up, rotate: floa
 
     named = _named(folder)
     environment = named.get("environment")
-    pictures = {
-        name: _pictures(folder / f"test_{name}", views) for name in ("albedo", "roughness", "metallic", "normal")
-    }
+    albedo, roughness, metallic, normal = (
+        _pictures(folder / f"test_{name}", views) for name in ("albedo", "roughness", "metallic", "normal")
+    )
     relit = {}
     for place in sorted(p for p in folder.glob("relight_*") if p.is_dir()):
         file = named.get("relights", {}).get(place.name, place.name.removeprefix("relight_"))
@@ -44,7 +44,7 @@ def find_truth(folder: Path, views: Views, lights: Path | None, up, rotate: floa
             light = _light(environment, folder, lights, up, rotate)
         except DataError:
             light = None  # only one score needs it
-    return Truth(**pictures, relit=relit, light=light)
+    return Truth(albedo, roughness, metallic, normal, relit, light)
 
 
 def capture_folder(views: Views) -> Path | None:

@@ -77,7 +77,7 @@ def from_tensors(tensors: Mapping[str, Tensor], where: str) -> Lpips:
             linear[int(found[1])] = value.float().flatten()
     first = convolutions.get(0, {}).get("weight", torch.empty(0))
     kinds = {(64, 3, 3, 3): ("VGG16", VGG16), (64, 3, 11, 11): ("AlexNet", ALEXNET)}
-    name, layers = kinds.get(tuple(first.shape), ("", ""))
+    name, layers = next((kind for shape, kind in kinds.items() if first.shape == shape), ("", ""))
     numbers = [int(n) for n in re.findall(r"C(\d+)", layers)]
     missing = [n for n in numbers if set(convolutions.get(n, ())) != {"weight", "bias"}]
     if not name or missing or sorted(linear) != list(range(5)):
