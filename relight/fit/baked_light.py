@@ -45,7 +45,8 @@ def baked_light(
     albedo: Sequence[Tensor] | None = None,
     normals: Sequence[Tensor] | None = None,
 ) -> BakedLight:
-    """Of a splat's base colour in some views, with the light of the photographs.
+    """Of a splat's base colour in some views, with the light of the photographs.  Captures with truth give no geometry,
+    so shadows are always those of the splat's own mesh.
 
     masks: (H, W) pixels of the object.  proxy: casts the shadows, and gives light by way of other surfaces; None for
     neither.  albedo: (H, W, 3) true linear base colours; without, base colour itself is compared with irradiance, which
