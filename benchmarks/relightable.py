@@ -11,13 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from benchmarks.record import record
+from relight.atomic import replacing
 from relight.cli.truth import find_truth
-from relight.config import load_config
+from relight.config import Config, load_config
 from relight.export.images import write_image
 from relight.fit.evaluate import evaluate, means
 from relight.fit.relighting import measure
@@ -42,21 +44,27 @@ def folder_of(name: str) -> Path:
     return ROOT / "scenes" / "sample" if name == "sample" else root / "relightable" / name
 
 
-def fitted(name: str, place: Path, overrides: list[str]) -> tuple[Scene, float]:
-    """The distilled scene and the minutes of both stages."""
-    scene = place / "scene.yaml"
-    scene.write_text(f"data: {{path: {folder_of(name)}}}\nstages:\n  - radiance: {RADIANCE}\n  - distill: {{}}\n")
-    result = run(load_config(scene, [*overrides, f"output={place / 'run'}"])).scene
-    return result, sum(done.seconds for done in result.history) / 60
+def configured(name: str, place: Path, overrides: Sequence[str]) -> Config:
+    """Radiance, then distill; the run's folder is `place`."""
+    text = f"data: {{path: {folder_of(name)}}}\nstages:\n  - radiance: {RADIANCE}\n  - distill: {{}}\n"
+    place.mkdir(parents=True, exist_ok=True)
+    with replacing(scene := place.parent / f"{place.name}.yaml") as temporary:
+        temporary.write_text(text)
+    return load_config(scene, [*overrides, f"output={place}"])
 
 
-def scored(name: str, scene: Scene) -> tuple[dict[str, float], Relit]:
+def minutes(scene: Scene) -> float:
+    """That its stages took."""
+    return sum(done.seconds for done in scene.history) / 60
+
+
+def scored(name: str, scene: Scene, *, samples: int = SAMPLES, every: int = EVERY) -> tuple[dict[str, float], Relit]:
     """One number a column of the table."""
     assert scene.views is not None and scene.gaussians is not None
     views, folder = scene.views.test, folder_of(name)
     relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
     truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
-    found = measure(relit, views, truth, FastMonteCarlo(SAMPLES), every=EVERY)
+    found = measure(relit, views, truth, FastMonteCarlo(samples), every=every)
     row = {"novel views, dB": means(evaluate(scene, create_rasterizer()))["psnr"]}
     for alignment in ("unscaled", "per channel"):
         row[f"relit, {alignment}, dB"] = found["relit, mean"][alignment]["PSNR"]
@@ -64,8 +72,10 @@ def scored(name: str, scene: Scene) -> tuple[dict[str, float], Relit]:
     for where in ("picture", "foreground"):
         row[f"albedo, per channel, {where}, dB"] = found["albedo"]["per channel"][f"sRGB, {where}"]
     row["normals, degrees"] = found["normal MAE, degrees"]["foreground"]
-    row |= {key: found[key] for key in ("roughness MAE", "metallic MAE")}
-    row["light"] = found["light, relative error of irradiance"]
+    row |= {key: found[key]["foreground"] for key in ("roughness MAE", "metallic MAE")}
+    row["light"] = found["light, relative error of irradiance"]["per channel"]
+    row["baked light, correlation"] = found["baked light"]["correlation"]
+    row["baked light, share"] = found["baked light"]["slope"]
     return row, relit
 
 
@@ -103,9 +113,9 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {}
     for name in options.names or CAPTURES:
         with tempfile.TemporaryDirectory() as place:
-            scene, minutes = fitted(name, Path(place), [f"distill.{word}" for word in options.ablation])
+            scene = run(configured(name, Path(place) / "run", [f"distill.{word}" for word in options.ablation])).scene
             row, relit = scored(name, scene)
-            rows[name] = {"minutes": minutes, **row}
+            rows[name] = {"minutes": minutes(scene), **row}
             if not options.ablation:
                 picture(name, scene, relit, Path(__file__).parent / "results" / "pictures" / f"relightable_{name}.png")
     mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}

@@ -8,6 +8,7 @@ examples:
 
 --materials looks in the capture's folder for test_albedo, test_roughness, test_metallic, test_normal and relight_NAME,
 each with one picture for every test view, of the same name; for lights see scenes/sample/README.md.
+--lpips takes weights as .safetensors; relight/fit/lpips.py says how to save them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotate", type=float, default=0.0, metavar="DEGREES", help="turn of the lights, see render")
     parser.add_argument("--samples", type=int, default=32, help="of relighting, a point (default: 32)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="relight each N-th test view only")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="LPIPS's weights, to score by it too; see below")
     parser.add_argument("--json", type=Path, help="also write the scores to this file")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -45,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.errors import RelightError
     from relight.export.runs import last_stage
     from relight.fit.evaluate import evaluate, means
+    from relight.fit.relighting import baked_as_found
+    from relight.render.relit import Relit, has_materials
     from relight.render.splats import create_rasterizer
     from relight.scene_io import load_scene
 
@@ -54,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise RelightError(f"--samples {arguments.samples}, --every {arguments.every}: expected 1 or more")
     scene = load_scene(last_stage(arguments.run_folder))
     scores = evaluate(scene, create_rasterizer(), arguments.split)
+    assert scene.views is not None and scene.gaussians is not None  # or evaluate had raised
     if not scores:
         raise RelightError(f"{arguments.run_folder}: no {arguments.split} views; set data.test_every and fit again")
     width = max(len(s.name) for s in scores)
@@ -66,6 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.materials is not None:
         document["materials"] = found = _materials(arguments, scene)
         _print(found)
+    elif has_materials(scene.gaussians) and scene.light is not None and scene.light.of_world is not None:
+        relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
+        baked = baked_as_found(relit, scene.views.split(arguments.split))
+        document["baked light"] = asdict(baked)
+        print(f"light baked into base colour: correlation {baked.correlation:.3f}, share {baked.slope:.3f} (0: none)")
     if arguments.json is not None:
         with replacing(arguments.json) as temporary:
             temporary.write_text(json.dumps(document, indent=1))
@@ -74,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _materials(arguments: argparse.Namespace, scene: Scene) -> dict[str, object]:
     from relight.cli.progress import bar
-    from relight.cli.truth import capture_folder, check_folder, find_truth
+    from relight.cli.truth import capture_folder, check_folder, find_truth, read_lpips
     from relight.errors import RelightError
     from relight.fit.relighting import ALIGNMENTS, measure
     from relight.render.monte_carlo import FastMonteCarlo
@@ -88,10 +98,13 @@ def _materials(arguments: argparse.Namespace, scene: Scene) -> dict[str, object]
         raise RelightError("--materials: no test_albedo or relight_NAME beside the photographs; name their folder")
     check_folder(folder)
     truth = find_truth(folder, views, arguments.lights, scene.frame.up, arguments.rotate)
+    lpips = None if arguments.lpips is None else read_lpips(arguments.lpips)
     relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
     total = len(truth.relit) * len(ALIGNMENTS) * len(range(0, len(views), arguments.every))
     with bar("relit pictures", total) as advance:
-        return measure(relit, views, truth, FastMonteCarlo(arguments.samples), every=arguments.every, advance=advance)
+        return measure(
+            relit, views, truth, FastMonteCarlo(arguments.samples), every=arguments.every, lpips=lpips, advance=advance
+        )
 
 
 def _print(scores: Mapping[str, object], indent: str = "") -> None:

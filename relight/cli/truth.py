@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from relight.errors import DataError, RelightError
 
 if TYPE_CHECKING:
+    from relight.fit.lpips import Lpips
     from relight.fit.relighting import Truth
     from relight.shading.environment import Environment
     from relight.views import Views
@@ -27,9 +28,9 @@ def find_truth(folder: Path, views: Views, lights: Path | None, up, rotate: floa
 
     named = _named(folder)
     environment = named.get("environment")
-    pictures = {
-        name: _pictures(folder / f"test_{name}", views) for name in ("albedo", "roughness", "metallic", "normal")
-    }
+    albedo, roughness, metallic, normal = (
+        _pictures(folder / f"test_{name}", views) for name in ("albedo", "roughness", "metallic", "normal")
+    )
     relit = {}
     for place in sorted(p for p in folder.glob("relight_*") if p.is_dir()):
         file = named.get("relights", {}).get(place.name, place.name.removeprefix("relight_"))
@@ -43,13 +44,23 @@ def find_truth(folder: Path, views: Views, lights: Path | None, up, rotate: floa
             light = _light(environment, folder, lights, up, rotate)
         except DataError:
             light = None  # only one score needs it
-    return Truth(**pictures, relit=relit, light=light)
+    return Truth(albedo, roughness, metallic, normal, relit, light)
 
 
 def capture_folder(views: Views) -> Path | None:
     """The folder above that of the views' pictures, if truth about materials is there."""
     folder = views[0].image_path.parent.parent
     return folder if (folder / "test_albedo").is_dir() or any(folder.glob("relight_*")) else None
+
+
+def read_lpips(path: Path) -> Lpips:
+    """LPIPS with the weights of a .safetensors file.  Raises DataError for any other."""
+    from relight.fit.lpips import from_tensors
+    from relight.scene_io import read_tensors
+
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path}: expected LPIPS's weights as .safetensors; relight/fit/lpips.py says how to save them")
+    return from_tensors(read_tensors(path)[0], str(path))
 
 
 def _named(folder: Path) -> dict:

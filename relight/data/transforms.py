@@ -98,7 +98,6 @@ def _view(file: Path, index: int, shared: dict, frame: object, split: str | None
     else:
         raise DataError(f"{where}: no focal length; add 'fl_x' in pixels or 'camera_angle_x' in radians")
     cx, cy = number(f, "cx", where, width / 2), number(f, "cy", where, height / 2)
-    mask = f.get("mask_path")
     name = Path(f["file_path"]).as_posix().removeprefix("./")
     return View(
         name=name,
@@ -106,7 +105,7 @@ def _view(file: Path, index: int, shared: dict, frame: object, split: str | None
         camera=pinhole(pose, fx, fy, cx, cy, width, height, where),
         split=split or "train",
         distortion=_distortion(f, where),
-        mask_path=file.parent / mask if isinstance(mask, str) else None,
+        mask_path=_mask(file, f, image),
         light=f["environment"] if isinstance(f.get("environment"), str) else None,
     )
 
@@ -133,11 +132,21 @@ def _distortion(f: dict, where: str) -> Distortion | None:
 
 
 def _picture(path: Path) -> Path:
-    """Blender's sets leave the suffix out."""
+    """Blender's sets leave the suffix out, and Synthetic4Relight more than that."""
     if path.suffix.lower() in SUFFIXES:
         return path
-    named = [path.with_name(path.name + suffix) for suffix in (".png", ".jpg", ".exr")]
+    named = [path.with_name(path.name + suffix) for suffix in (".png", ".jpg", ".exr", "_rgba.png", "_rgb.exr")]
     return next((p for p in named if os.path.isfile(p)), named[0])
+
+
+def _mask(file: Path, frame: dict, image: Path) -> Path | None:
+    """As the frame says; else train_mask/0000.png (Stanford-ORB) or 000_mask.png of 000_rgb.exr (Synthetic4Relight)."""
+    if isinstance(frame.get("mask_path"), str):
+        return file.parent / frame["mask_path"]
+    beside = [Path(f"{image.parent}_mask") / f"{image.stem}.png"]
+    if image.stem.endswith("_rgb"):
+        beside.append(image.with_name(f"{image.stem.removesuffix('_rgb')}_mask.png"))
+    return next((path for path in beside if os.path.isfile(path)), None)
 
 
 def _points(file: Path, data: dict) -> Points | None:

@@ -79,7 +79,7 @@ def _drawing(
     scene: Scene, gaussians: Gaussians, rasterizer: SplatRasterizer
 ) -> Callable[[Camera, str | None], tuple[Tensor, Tensor]]:
     """What draws sRGB-encoded, premultiplied colour and alpha, in a light of the photographs."""
-    if has_materials(gaussians) and scene.light is not None and scene.light.main:
+    if has_materials(gaussians) and scene.light is not None and scene.light.main is not None:
         extent = scene.frame.radius
         return Relit(gaussians, scene.mesh, scene.light, extent=extent, rasterizer=rasterizer).photographed
     options = RasterOptions.for_extent(scene.frame.radius)

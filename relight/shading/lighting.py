@@ -31,6 +31,11 @@ class Lighting:
         """The first map, as it is; None if there is none."""
         return next(iter(self.maps.values()), None)
 
+    @property
+    def of_world(self) -> Environment | None:
+        """`main`, if it stands still with the world."""
+        return None if self.follows_camera else self.main
+
     def of(self, name: str | None, camera_from_world: Tensor) -> Environment | None:
         """The light of a photograph in the world's frame; `main` where its name is not known, None without maps.
 

@@ -142,12 +142,43 @@ def test_scores_of_the_truth_itself_are_perfect(run, tmp_path, capsys):
     assert main(["eval", str(run), "--materials", "--lights", ".", "--samples", "64", "--json", "scores.json"]) == 0
     assert "relit, mean" in capsys.readouterr().out
     scores = json.loads((tmp_path / "scores.json").read_text())["materials"]
-    assert scores["roughness MAE"] < 0.003 and scores["metallic MAE"] < 0.003
+    for name in ("roughness MAE", "metallic MAE", "roughness MSE", "metallic MSE"):
+        assert scores[name]["picture"] <= scores[name]["foreground"] < 0.003
     assert scores["normal MAE, degrees"]["foreground"] < 0.6
     for alignment in ("unscaled", "global", "per channel"):
         assert scores["albedo"][alignment]["sRGB, foreground"] > 45
         assert scores["relit"]["above"][alignment]["PSNR"] > 34
+        assert scores["albedo"][alignment]["SSIM"] > 0.99
     assert scores["albedo scale"]["per channel"] == pytest.approx([1, 1, 1], abs=0.03)
+    assert scores["baked light"]["points"] > 100 and scores["baked light"]["albedo"] == "its error"
+    # Truth in a larger picture is reduced to the photographs' size.
+    for i in range(2):
+        path = capture / "test_albedo" / f"{i:03d}.png"
+        Image.open(path).resize((2 * SIZE, 2 * SIZE), Image.Resampling.NEAREST).save(path)
+    small = ["eval", str(run), "--materials", "--every", "2", "--lights", ".", "--samples", "1", "--json"]
+    assert main([*small, "large.json"]) == 0
+    larger = json.loads((tmp_path / "large.json").read_text())["materials"]
+    assert larger["albedo"] == scores["albedo"]
+    Image.new("RGB", (SIZE, 2 * SIZE)).save(capture / "test_albedo" / "001.png")
+    assert main([*small, "wrong.json"]) == 2 and not (tmp_path / "wrong.json").exists()
+    assert "expected the view's shape" in capsys.readouterr().err
+
+
+def test_baked_light_is_told_without_truth(run, capsys):
+    assert main(["eval", str(run), "--json", "scores.json"]) == 0
+    assert "light baked into base colour: correlation" in capsys.readouterr().out
+    assert json.loads(Path("scores.json").read_text())["baked light"]["points"] > 100
+
+
+def test_weights_of_lpips_are_checked(run, tmp_path, capsys):
+    (tmp_path / "capture" / "test_albedo").mkdir()
+    for i in range(2):
+        Image.new("RGB", (SIZE, SIZE)).save(tmp_path / "capture" / "test_albedo" / f"{i:03d}.png")
+    (tmp_path / "vgg.pth").write_bytes(b"anything")
+    assert main(["eval", str(run), "--materials", "--lpips", "vgg.pth"]) == 2
+    assert "as .safetensors" in capsys.readouterr().err
+    assert main(["eval", str(run), "--materials", "--lpips", "absent.safetensors"]) == 2
+    assert "not a readable safetensors file" in capsys.readouterr().err
 
 
 def test_missing_truth_is_explained(run, tmp_path, capsys):
