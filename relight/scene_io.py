@@ -41,7 +41,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name, flags in (("points", {}), ("gaussians", None), ("light", {}), ("mesh", {})):
+    for name in ("points", "gaussians", "light", "mesh"):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -50,9 +50,13 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
             _link(earlier[1] / file, folder / file)
         else:
             write_tensors(folder / file, _tensors(part))
-        if isinstance(part, Lighting):
+        if isinstance(part, Gaussians):
+            flags = part.flags
+        elif isinstance(part, Lighting):
             flags = {"names": list(part.maps), "follows_camera": part.follows_camera}
-        parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": part.flags if flags is None else flags}
+        else:
+            flags = {}
+        parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": flags}
     document = {
         "schema": SCHEMA,
         "key": key,

@@ -71,6 +71,16 @@ class FittedLighting:
                 log.copy_(finer.clamp_min(DARKEST * float(finer.mean())).log())
         self.adam.state.clear()
 
+    def resize(self, rows: int) -> None:
+        """Learned maps become this many rows high, as they are."""
+        if self.known or self.maps[0].log_radiance.shape[0] == rows:
+            return
+        for m in self.maps:
+            logs = m.log_radiance.detach().permute(2, 0, 1)[None]
+            finer = resized(logs, (rows, 2 * rows), mode="bilinear", align_corners=False, antialias=True)
+            m.log_radiance = torch.nn.Parameter(finer[0].permute(1, 2, 0).contiguous())
+        self.adam = torch.optim.Adam([m.log_radiance for m in self.maps], lr=self.adam.param_groups[0]["lr"])
+
     def whiteness_penalty(self) -> Tensor | float:
         """See `LearnableEnvironment`; mean over the lights."""
         return 0.0 if self.known else sum(m.whiteness_penalty() for m in self.maps) / len(self.maps)
@@ -95,6 +105,7 @@ class FittedLighting:
     def restore(self, saved: Mapping[str, Tensor]) -> None:
         """Inverse of `state`."""
         for i, m in enumerate([] if self.known else self.maps):
+            self.resize(len(saved[f"light.{i}"]))
             with torch.no_grad():
                 m.log_radiance.copy_(saved[f"light.{i}"])
             start = f"light_adam.{i}."

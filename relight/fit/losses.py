@@ -10,6 +10,8 @@ from relight.render.splats import SplatRender
 
 DARK = 0.01
 """Linear radiance below which errors no longer count more; sRGB itself turns straight near it."""
+OUTLYING = 0.05
+"""Encoded error from which on an error counts linearly instead of squared."""
 
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
@@ -51,16 +53,18 @@ def photometric(found: Tensor, expected: Tensor, dssim_weight: float, mask: Tens
     return (1 - dssim_weight) * l1 + dssim_weight * (1 - mean_ssim(found, expected))
 
 
-def noisy_squares(one: Tensor, two: Tensor, expected: Tensor) -> Tensor:
-    """Mean squared error, about as the eye sees it, of the noiseless (N, 3) picture behind two independent estimates.
+def noisy_error(one: Tensor, two: Tensor, expected: Tensor) -> Tensor:
+    """Mean error, about as the eye sees it, of the noiseless (N, 3) picture behind two independent estimates of it.
 
     The product of two estimates' errors has the squared error of their mean as its mean, so noise adds nothing to it
-    nor to its gradients, where it would to a square's.  All linear; errors count by the square of sRGB's slope at
-    `expected`, and not at all where both sides are too bright for a photograph.
+    nor to its gradients, where it would to a square's.  All linear; errors count by sRGB's slope at `expected`, not at
+    all where both sides are too bright for a photograph, and large ones no more than linearly (iterative reweighting).
     """
     slope = expected.clamp_min(DARK) ** (1 / 2.2 - 1) / 2.2
+    a, b = (one - expected) * slope, (two - expected) * slope
     shown = (expected < 0.999) | ((one + two).detach() / 2 < 1)
-    return ((one - expected) * (two - expected) * (slope * slope) * shown).mean()
+    weight = shown / (((a + b) / 2).detach().abs() + OUTLYING)
+    return (a * b * weight).mean()
 
 
 def normal_consistency(image: SplatRender, camera: Camera) -> Tensor:

@@ -79,6 +79,12 @@ def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
     return radiance.view(ROWS, 2 * ROWS, 3)
 
 
+def color_shares(albedo: Tensor) -> Tensor:
+    """(N, COLORS) shares, which sum to 1, of the most common colours in (N, 3) albedo.  Not differentiated."""
+    logs = albedo.detach().clamp_min(1e-3).log()
+    return torch.softmax(-((torch.cdist(logs, _palette(logs, None)) / APART) ** 2) / 2, 1)
+
+
 def _palette(values: Tensor, start: Tensor | None, steps: int = 10) -> Tensor:
     """(COLORS, 3) medians of clusters of (N, 3) values, from `start` or from quantiles of their sum."""
     if start is None:

@@ -17,7 +17,6 @@ from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.proxy import Proxy
 from relight.render.splats import create_rasterizer
 from relight.render.transfer import Shadowed, Transfer, bake, mirrored
-from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
@@ -55,14 +54,11 @@ class Shader:
         return shade(buffer.surface, Shadowed(light, buffer.further, *around), SplitSum())
 
     def monte_carlo(self, buffer: GBuffer, light: Environment, *, samples: int, seed: int = 0) -> Tensor:
-        """(N, 3) linear radiance of a buffer's points, with noise and no bias: coats by rays, what is under them by
-        baked irradiance, which has no noise.  Differentiable as `split_sum`.
-        """
-        if self.proxy is None or buffer.further is None:
-            return shade(buffer.surface, light, FastMonteCarlo(samples), seed=seed)
-        surface = self.proxy.above(buffer.surface)
-        coat = shade(surface, light, FastMonteCarlo(samples, coat_only=True), tracer=self.proxy.tracer, seed=seed)
-        return coat + buffer.further * Bsdf(surface).under
+        """(N, 3) linear radiance of a buffer's points, with noise and no bias.  Differentiable as `split_sum`."""
+        estimator, proxy = FastMonteCarlo(samples), self.proxy
+        if proxy is None:
+            return shade(buffer.surface, light, estimator, seed=seed)
+        return shade(proxy.above(buffer.surface), light, estimator, tracer=proxy.tracer, seed=seed)
 
 
 class Relit:

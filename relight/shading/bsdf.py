@@ -32,11 +32,10 @@ from relight.shading.surface import Surface, dot, to_local, to_world
 class Bsdf:
     """The BSDF at the points of a surface, with what doesn't depend on the light worked out once.
 
-    compensate: put multiply scattered energy back.  coat_only: leave out what is under the coat.
-    Differentiable in all of the surface and in light directions.
+    compensate: put multiply scattered energy back.  Differentiable in all of the surface and in light directions.
     """
 
-    def __init__(self, surface: Surface, *, compensate: bool = True, coat_only: bool = False):
+    def __init__(self, surface: Surface, *, compensate: bool = True):
         self.surface = surface
         self.normal = surface.normal
         self.n_v = dot(surface.normal, surface.view).clamp_min(COSINE_MIN)
@@ -46,8 +45,6 @@ class Bsdf:
         metal_f0, metal_f90 = self._compensated(surface.base_color, torch.ones_like(f90), compensate)
         # Only the dielectric has something under it, so only its own reflection takes light away from there.
         self.under = surface.diffuse_color * (1 - f0 * self.a - f90 * self.b).clamp_min(0)
-        if coat_only:
-            self.under = torch.zeros_like(self.under)
         # F is linear in f0 and f90, and so are both materials' lobes: their mixture is one lobe.
         metallic = surface.metallic[..., None]
         self.f0, self.f90 = torch.lerp(f0, metal_f0, metallic), torch.lerp(f90, metal_f90, metallic)

@@ -139,14 +139,12 @@ class MonteCarlo:
 
     samples: of each light and of the BSDF, a point.  bounces: by way of how many other surfaces light may come; 0 for
     direct light; with a `RadianceTracer`, which knows what comes from other surfaces, it means nothing.
-    coat_only: leave out what is under surfaces' coats, for callers that know their irradiance.
     chunk: most point-samples at a time; bounds memory.  Numbers are those of `Numbers.of`.
     `relight.render.monte_carlo` has the same with kernels; this is its specification.
     """
 
     samples: int = 64
     bounces: int = 0
-    coat_only: bool = False
     chunk: int = 1 << 18
 
     def __call__(self, surface: Surface, lights: Sequence[Light], tracer: Tracer | None, seed: int) -> Tensor:
@@ -158,9 +156,7 @@ class MonteCarlo:
         parts = []
         for start in range(0, count, step):
             some = slice(start, start + step)
-            parts.append(
-                self.estimate(Bsdf(surface[some], coat_only=self.coat_only), lights, tracer, numbers[some], seed)
-            )
+            parts.append(self.estimate(Bsdf(surface[some]), lights, tracer, numbers[some], seed))
         return torch.cat(parts)
 
     def estimate(
@@ -215,7 +211,7 @@ class MonteCarlo:
         hits, surface = tracer.trace(position.reshape(-1, 3), direction.reshape(-1, 3))
         found = torch.zeros_like(direction.reshape(-1, 3))
         if bool(hits.any()):
-            inner = replace(self, samples=1, bounces=self.bounces - 1, coat_only=False)
+            inner = replace(self, samples=1, bounces=self.bounces - 1)
             found[hits] = shade(surface[hits], lights, inner, tracer=tracer, seed=seed + 1)
         return (throughput * found.reshape(direction.shape)).sum(1)
 

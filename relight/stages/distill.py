@@ -12,9 +12,10 @@ from torch import Tensor
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.gloss import Seen, likely_metal, seen_over_views
 from relight.fit.lighting import FittedLighting
-from relight.fit.losses import noisy_squares, normal_consistency, photometric, smoothness
+from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
-from relight.fit.sky import solve_light, solve_shading
+from relight.fit.shared import SharedMaterials
+from relight.fit.sky import color_shares, solve_light, solve_shading
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
@@ -37,6 +38,8 @@ ALL = 8.0
 """Logit of a progress of 1."""
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
+SHARED = ("roughness", "metallic")
+"""What places of one colour have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +57,15 @@ class Phase:
     look_rate: float = 1.0
     """Learning rate of the captured look, relative to 3DGS's."""
     material_rate: float = 0.05
-    """Learning rate of the logits of base colour and roughness."""
+    """Learning rate of the logit of base colour, and without `shadows` of roughness."""
     metallic_rate: float = 0.05
-    """Learning rate of the logit of metallic."""
+    """Learning rate of the logit of metallic, without `shadows`."""
+    kind_rate: float = 0.02
+    """Learning rate of the logits of roughness and metallic that all places of one colour share."""
+    place_rate: float = 0.01
+    """Learning rate of what each place adds to them."""
+    place_weight: float = 0.01
+    """Weight of the squares of what each place adds to them: like colours are like materials."""
     progress_rate: float = 0.05
     """Learning rate of the logit of progress."""
     light_rate: float = 0.02
@@ -117,6 +126,9 @@ class Refine(Joint):
     iterations: int = 300
     samples: int = 16
     """Of the light and of the BSDF, a pixel and estimate; each step takes two estimates."""
+    light_size: int = 64
+    """Rows of the learned map of light from here on."""
+    light_rate: float = 0.01
     look_rate: float = 0.0
 
 
@@ -215,6 +227,7 @@ class _Distillation:
         self.step, self.quality = 0, 0.0
         self.shader = Shader(self.rasterizer, self.raster)
         self.places = torch.empty(0, 3)
+        self.shared: SharedMaterials | None = None
         if job.restored is not None:
             self._restore(job.restored)
 
@@ -230,6 +243,8 @@ class _Distillation:
             if self._all_shaded(phase):
                 with torch.no_grad():
                     self.parameters["progress"].fill_(ALL)
+            if isinstance(phase, Refine) and phase.iterations and self.step == first:
+                self.light.resize(phase.light_size)
             if first <= self.step < last:
                 self._set_rates(phase)
             while self.step < last:
@@ -263,6 +278,10 @@ class _Distillation:
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
             self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
+            both = torch.stack([self.parameters[name] for name in SHARED], 1)
+            self.shared = SharedMaterials(color_shares(albedo), both)
+            for name, rest in zip(SHARED, (both - self.shared()).unbind(1), strict=True):
+                self.parameters[name].copy_(rest)
 
     def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
         """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
@@ -323,6 +342,9 @@ class _Distillation:
         rates |= {"sh": 2.5e-4 * phase.look_rate, "metallic": phase.metallic_rate, "progress": phase.progress_rate}
         if self._all_shaded(phase):
             rates |= {"sh": 0.0, "progress": 0.0}
+        if self.shared is not None:
+            rates |= dict.fromkeys(SHARED, phase.place_rate)
+            self.shared.set_rate(phase.kind_rate)
         rates |= {"base_color": phase.material_rate, "roughness": phase.material_rate}
         for name, rate in rates.items():
             self.parameters.set_rate(name, rate)
@@ -359,6 +381,8 @@ class _Distillation:
         loss.backward()
         self.parameters.step()
         self.light.step()
+        if self.shared is not None:
+            self.shared.step()
         error = (color.detach() - expected).square()
         return float(loss.detach()), float(error.mean() if photo.mask is None else error[photo.mask].mean())
 
@@ -375,7 +399,7 @@ class _Distillation:
         if photo.alpha is not None:
             usable = usable & (photo.alpha > 0.99)
         counts = usable[buffer.mask] & (buffer.splat.alpha[buffer.mask] > 0.99)
-        loss = noisy_squares(one[counts], two[counts], photo.linear()[buffer.mask][counts])
+        loss = noisy_error(one[counts], two[counts], photo.linear()[buffer.mask][counts])
         return phase.direct_weight * loss, ((one + two) / 2).detach()
 
     def _priors(self, phase: Phase, photo: Photo, buffer: GBuffer) -> Tensor:
@@ -396,12 +420,18 @@ class _Distillation:
         if phase.smooth_weight:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
+        if self.shared is not None and phase.place_weight:
+            apart = sum(self.parameters[name].square().mean() for name in SHARED)
+            loss = loss + phase.place_weight * apart
         return loss
 
     def _gaussians(self) -> Gaussians:
         p = self.parameters
         values = {name: p[name] for name in (*GEOMETRY, *LOOK)}
-        channels = {name: torch.sigmoid(p[name]) for name in MATERIALS}
+        logits = {name: p[name] for name in MATERIALS}
+        if self.shared is not None:
+            logits |= {n: p[n] + kinds for n, kinds in zip(SHARED, self.shared().unbind(1), strict=True)}
+        channels = {name: torch.sigmoid(logit) for name, logit in logits.items()}
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
     def _scene(self) -> Scene:
@@ -416,6 +446,8 @@ class _Distillation:
             tensors |= {f"mesh.{name}": getattr(mesh, name) for name in MESH}
             tensors |= {"places": self.places, "rotation": self.shader.transfer.rotation}
             tensors["normals"] = self.start.channels["normal"]
+        if self.shared is not None:
+            tensors |= self.shared.state()
         return Checkpoint(self.step, tensors, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
@@ -423,6 +455,8 @@ class _Distillation:
         self.parameters.restore(saved.tensors)
         self.light.restore(saved.tensors)
         self.order = saved.tensors["order"]
+        if "shared.kinds" in saved.tensors:
+            self.shared = SharedMaterials.restored(saved.tensors)
         self.generator.set_state(saved.tensors["generator"])
         if "places" in saved.tensors:
             self.places = saved.tensors["places"]

@@ -23,7 +23,7 @@ def convex() -> Transfer:
     toward = Environment(torch.ones(2, 4, 3)).directions(torch.stack([u, v], -1).reshape(-1, 2))
     edges = torch.linspace(0, math.pi, ROWS + 1).cos()
     solid = ((edges[:-1] - edges[1:]) * math.pi / ROWS).repeat_interleave(2 * ROWS)
-    return Transfer((normals @ toward.mT).clamp_min(0) * solid / math.pi, torch.zeros(POINTS, 3))
+    return Transfer((normals @ toward.mT).clamp_min(0) * solid / math.pi, torch.zeros(POINTS, 3), torch.eye(3))
 
 
 def white_sun() -> torch.Tensor:
