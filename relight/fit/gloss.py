@@ -1,7 +1,8 @@
-"""How much places change their colour with the direction they are seen from: what tells metals from the rest."""
+"""How much of the light that places mirror they reflect: what tells metals from the rest."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,26 +17,31 @@ from relight.shading.color import srgb_to_linear
 from relight.views import View, Views
 
 FEWEST = 4
-"""Photographs of a place that a spread is worked out from."""
+"""Photographs of a place that a share is worked out from."""
+MIRROR = 0.5
+"""Roughness that mirrored light is looked up at: blurred enough for a light that is itself a first guess."""
 COAT = 0.1
-"""Spread of radiance over irradiance / pi that divides the two kinds.  The coat of a dielectric reflects 0.04 of the
-light, so its highlights move by a few hundredths; metals reflect more than half of it."""
+"""Share of mirrored light that divides the two kinds: the coat of a dielectric reflects 0.04 of it, and twice as much
+at grazing angles; metals reflect more than half."""
 STEEP = 3.0
 """How sharply, per unit of the logarithm."""
+STEADY = 0.05
+"""Mirrored light that changes by less than this, of its mean, tells nothing."""
 
 
 @dataclass(frozen=True)
 class Seen:
     """What photographs show of N Gaussians.
 
-    mean: (N, 3) linear radiance.  spread: (N,) its standard deviation over the photographs, mean of the channels.
-    count: (N,) photographs that show it.  irradiance: (N, 3) irradiance / pi, mean over the same photographs.
+    mean: (N, 3) linear radiance.  irradiance: (N, 3) irradiance / pi, mean over the same photographs.
+    gloss: (N,) by how much radiance changes with mirrored light, per unit of it; NaN where too few photographs tell.
+    count: (N,) photographs that show it.
     """
 
     mean: Tensor
-    spread: Tensor
-    count: Tensor
     irradiance: Tensor
+    gloss: Tensor
+    count: Tensor
 
 
 def seen_over_views(
@@ -43,16 +49,17 @@ def seen_over_views(
     gaussians: Gaussians,
     views: Views,
     options: RasterOptions,
-    irradiance: Callable[[View, Camera], Tensor],
+    lit: Callable[[View, Camera], tuple[Tensor, Tensor]],
     *,
     most: int = 48,
 ) -> Seen:
     """Of at most `most` of the views, evenly chosen.  Not differentiated.
 
-    irradiance: of the Gaussians, (N, 3) over pi, in a photograph's light.
+    lit: of the Gaussians in a photograph's light, (N, 3) irradiance / pi and (N, 3) mirrored radiance, see `MIRROR`.
     """
     n, device = len(gaussians), gaussians.means.device
-    count, first, second, lit = (torch.zeros(n, c, device=device) for c in (1, 3, 3, 3))
+    count = torch.zeros(n, 1, device=device)
+    sums = torch.zeros(5, n, 3, device=device)
     for index in range(0, len(views), max(1, len(views) // most)):
         camera, photo = views.camera(index).to(device), views.photo(index)
         with torch.no_grad():
@@ -69,16 +76,19 @@ def seen_over_views(
                 seen = seen & (photo.alpha.to(device)[y, x] > 0.99)
             if photo.mask is not None:
                 seen = seen & photo.mask.to(device)[y, x]
-            radiance = srgb_to_linear(photo.rgb.to(device))[y, x] * seen[:, None]
-            count, first, second = count + seen[:, None], first + radiance, second + radiance * radiance
-            lit = lit + irradiance(views[index], camera) * seen[:, None]
-    mean = first / count.clamp_min(1)
-    spread = (second / count.clamp_min(1) - mean * mean).clamp_min(0).sqrt().mean(1)
-    return Seen(mean, spread, count[:, 0], lit / count.clamp_min(1))
+            radiance = srgb_to_linear(photo.rgb.to(device))[y, x]
+            irradiance, mirrored = lit(views[index], camera)
+            count = count + seen[:, None]
+            values = (radiance, irradiance, mirrored, mirrored * radiance, mirrored * mirrored)
+            sums = sums + torch.stack(values) * seen[:, None]
+    mean, irradiance, mirrored, both, square = sums / count.clamp_min(1)
+    varies = (square - mirrored * mirrored).clamp_min(0).sum(1)
+    gloss = (both - mean * mirrored).sum(1) / varies.clamp_min(1e-12)
+    told = (count[:, 0] >= FEWEST) & (varies > ((STEADY * mirrored) ** 2).sum(1))
+    return Seen(mean, irradiance, torch.where(told, gloss, math.nan), count[:, 0])
 
 
 def likely_metal(seen: Seen, otherwise: float) -> Tensor:
     """(N,) guess of metallic, 0 to 1; `otherwise` where too few photographs tell."""
-    ratio = seen.spread / seen.irradiance.mean(1).clamp_min(1e-3)
-    guess = torch.sigmoid(STEEP * (ratio.clamp_min(1e-4) / COAT).log())
-    return torch.where(seen.count >= FEWEST, guess, otherwise)
+    guess = torch.sigmoid(STEEP * (seen.gloss.clamp_min(1e-4) / COAT).log())
+    return torch.where(seen.gloss.isnan(), otherwise, guess)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.gloss import Seen, likely_metal, seen_over_views
+from relight.fit.gloss import MIRROR, Seen, likely_metal, seen_over_views
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -28,6 +28,7 @@ from relight.render.splats import create_rasterizer
 from relight.render.transfer import bake
 from relight.scene import Scene
 from relight.shading.environment import Environment
+from relight.shading.surface import reflect
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Photo, View, Views
 
@@ -74,6 +75,8 @@ class Phase:
     """Weight of the loss of the shaded materials alone, without the captured look."""
     color_weight: float = 0.0
     """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
+    binary_weight: float = 0.0
+    """Weight of metallic x (1 - metallic): things are metal or they are not."""
     metal_weight: float = 0.0
     """Weight of metallic x darkness: no metal reflects less than half of the light."""
     smooth_weight: float = 0.0
@@ -117,6 +120,7 @@ class Joint(Diffuse):
     material_rate: float = 0.02
     metallic_rate: float = 0.02
     progress_rate: float = 0.02
+    binary_weight: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,18 +274,19 @@ class _Distillation:
         light = self.light.now().main
         self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
         albedo = self._solve(splat, look)
-        metal = torch.full_like(albedo[:, 0], self.options.metallic_start)
-        if not self.light.given.follows_camera:
-            # Under one light, what changes with the eye is a highlight.
-            guesses = [likely_metal(seen, self.options.metallic_start) for seen in self._seen_by_light(splat).values()]
-            metal = torch.stack(guesses).mean(0)
+        # Photographs are taken together only as far as the same light means the same place mirrors the same.
+        seen = (
+            [self._seen(splat, self.views)] if self.light.given.follows_camera else self._seen_by_light(splat).values()
+        )
+        metal = torch.stack([likely_metal(s, self.options.metallic_start) for s in seen]).mean(0)
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
             self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
             both = torch.stack([self.parameters[name] for name in SHARED], 1)
             self.shared = SharedMaterials(color_shares(albedo), both)
             for name, rest in zip(SHARED, (both - self.shared()).unbind(1), strict=True):
-                self.parameters[name].copy_(rest)
+                # Guesses of single places are rough, and wrong ones are hard to leave.
+                self.parameters[name].copy_(rest if name == "roughness" else rest / 2)
 
     def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
         """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
@@ -308,11 +313,16 @@ class _Distillation:
         return {name: self._seen(splat, group) for name, group in groups.items()}
 
     def _seen(self, splat: Gaussians, views: Views) -> Seen:
-        def irradiance(view: View, camera: Camera) -> Tensor:
-            assert self.shader.transfer is not None
-            return self.shader.transfer.irradiance(self.light.of(view, camera))
+        normals = self.start.channels["normal"]
+        rough = torch.full_like(normals[:, 0], MIRROR)
 
-        return seen_over_views(self.rasterizer, splat, views, self.raster, irradiance)
+        def lit(view: View, camera: Camera) -> tuple[Tensor, Tensor]:
+            assert self.shader.transfer is not None
+            light = self.light.of(view, camera)
+            toward = torch.nn.functional.normalize(camera.position - splat.means, dim=-1)
+            return self.shader.transfer.irradiance(light), light.reflection(reflect(toward, normals), rough)
+
+        return seen_over_views(self.rasterizer, splat, views, self.raster, lit)
 
     def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
@@ -417,6 +427,9 @@ class _Distillation:
         if phase.metal_weight:
             dark = (1 - 2 * buffer.surface.base_color.amax(-1)).clamp_min(0)
             loss = loss + phase.metal_weight * (buffer.surface.metallic * dark).mean()
+        if phase.binary_weight:
+            metallic = buffer.surface.metallic
+            loss = loss + phase.binary_weight * (metallic * (1 - metallic)).mean()
         if phase.smooth_weight:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
