@@ -57,6 +57,9 @@ def _fits(light: Light, bsdf: Bsdf) -> bool:
     """Whether the kernels can do it."""
     if type(light) is not Environment or light.rotation.requires_grad:
         return False
+    # The kernels would leave out samples of weight NaN, and draw black where the twin shows what is wrong.
+    if not bool(light.cells[0][-1].isfinite()):
+        return False
     surface = bsdf.surface
     tensors = (light.radiance, surface.normal, surface.position, surface.view, surface.side, bsdf.alpha)
     return all(t.dtype == torch.float32 and t.device.type == "cpu" for t in tensors)
