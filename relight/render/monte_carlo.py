@@ -1,5 +1,4 @@
-"""`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, in a tenth of the
-time.
+"""`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, sooner.
 
     shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
 """
