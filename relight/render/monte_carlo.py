@@ -1,6 +1,6 @@
 """`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, sooner.
 
-    shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
+shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
 """
 
 from __future__ import annotations
