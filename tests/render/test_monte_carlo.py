@@ -219,6 +219,13 @@ def test_what_is_not_a_number_stays_where_it_is(name, value):
     assert torch.equal(found[kept], clean[kept])
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_map_that_is_no_light_shows(value):
+    light = sky()
+    light.radiance[3, 4, 1] = value
+    assert not bool(shade(points(10), light, FastMonteCarlo(8)).isfinite().any())
+
+
 def test_what_the_kernels_cannot_do_the_twin_does():
     s, light = double(points(10)), double(sky())
     assert torch.equal(shade(s, light, FastMonteCarlo(4)), shade(s, light, MonteCarlo(4)))
