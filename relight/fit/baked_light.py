@@ -87,5 +87,7 @@ def _line(residual: Tensor, received: Tensor) -> BakedLight:
     if len(x) < 3:
         return BakedLight(0.0, 0.0, len(x))
     x, y = x - x.mean(), y - y.mean()
-    across, along, both = float(x @ y), float(x @ x), float((x @ x).sqrt() * (y @ y).sqrt())
-    return BakedLight(across / max(both, 1e-12), across / max(along, 1e-12), len(x))
+    across, along, apart = float(x @ y), float(x @ x), float(y @ y)
+    # What is flat or right to a thousandth correlates with nothing but rounding.
+    told = min(along, apart) > 1e-6 * len(x)
+    return BakedLight(across / (along * apart) ** 0.5 if told else 0.0, across / max(along, 1e-12), len(x))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from test_relighting_commands import wall
 
-from benchmarks.datasets import table
+from benchmarks.datasets import main, table
 from benchmarks.protocols import BLENDER, CAMERA, DATASETS, LEGACY, Settings, _eroded, blender_light, orb_scores
 from relight.data import detect, load
 from relight.errors import DataError
@@ -232,6 +232,12 @@ def test_missing_parts_of_a_set_are_explained(tmp_path):
     (capture / "test_001" / "normal.png").unlink()
     with pytest.raises(DataError, match=r"normal\.png: no such picture of truth"):
         dataset.score(scene, capture, Settings(tmp_path))
+
+
+def test_the_script_says_what_is_wrong(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["tensoir", str(tmp_path)])
+    assert stop.value.code == 2 and "no scenes of TensoIR synthetic" in capsys.readouterr().err
 
 
 def test_maps_are_looked_up_as_the_sets_own_code_does():

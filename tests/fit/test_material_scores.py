@@ -70,6 +70,7 @@ def test_light_in_the_albedo_is_found_and_factors_are_not_light(seen):
     assert half.correlation > 0.98 and half.slope == pytest.approx(0.5, abs=0.03) and half.points > 500
     assert score(true / shading.sqrt()).correlation < -0.98
     assert abs(score(true * torch.tensor([0.5, 0.7, 0.3])).slope) < 1e-3
+    assert score(true * torch.tensor([0.5, 0.7, 0.3])).correlation == 0
     noise = torch.rand(true.shape, generator=torch.Generator().manual_seed(0))
     assert abs(score(true * (0.9 + 0.2 * noise)).correlation) < 0.1
     # Without truth, patterns of the subject's own count too, but light still shows.
