@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +16,16 @@ from relight.shading.color import srgb_to_linear
 from relight.views import View, Views
 
 FEWEST = 4
-"""Photographs of a place that a share is worked out from."""
-MIRROR = 0.5
-"""Roughness that mirrored light is looked up at: blurred enough for a light that is itself a first guess."""
+"""Photographs of a place from which on it counts."""
+LEVELS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
+"""Roughnesses that mirrored light is looked up at."""
 COAT = 0.1
 """Share of mirrored light that divides the two kinds: the coat of a dielectric reflects 0.04 of it, and twice as much
-at grazing angles; metals reflect more than half."""
+at grazing angles; metals reflect more than half, of which a light that is itself a first guess shows a part."""
 STEEP = 3.0
 """How sharply, per unit of the logarithm."""
-STEADY = 0.05
-"""Mirrored light that changes by less than this, of its mean, tells nothing."""
+TELLING = 0.03
+"""Share of the changes of radiance that mirrored light must explain to tell a roughness."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,17 @@ class Seen:
     """What photographs show of N Gaussians.
 
     mean: (N, 3) linear radiance.  irradiance: (N, 3) irradiance / pi, mean over the same photographs.
-    gloss: (N,) by how much radiance changes with mirrored light, per unit of it; NaN where too few photographs tell.
     count: (N,) photographs that show it.
+    varies: (N,) variance over them of radiance, all channels; with mirrored light of each of `LEVELS`, (L, N): mirrors,
+    its own variance, and together, their covariance.
     """
 
     mean: Tensor
     irradiance: Tensor
-    gloss: Tensor
     count: Tensor
+    varies: Tensor
+    mirrors: Tensor
+    together: Tensor
 
 
 def seen_over_views(
@@ -55,11 +57,11 @@ def seen_over_views(
 ) -> Seen:
     """Of at most `most` of the views, evenly chosen.  Not differentiated.
 
-    lit: of the Gaussians in a photograph's light, (N, 3) irradiance / pi and (N, 3) mirrored radiance, see `MIRROR`.
+    lit: of the Gaussians in a photograph's light, (N, 3) irradiance / pi and (L, N, 3) mirrored radiance of `LEVELS`.
     """
     n, device = len(gaussians), gaussians.means.device
     count = torch.zeros(n, 1, device=device)
-    sums = torch.zeros(5, n, 3, device=device)
+    plain, mirrors = torch.zeros(3, n, 3, device=device), torch.zeros(3, len(LEVELS), n, 3, device=device)
     for index in range(0, len(views), max(1, len(views) // most)):
         camera, photo = views.camera(index).to(device), views.photo(index)
         with torch.no_grad():
@@ -79,16 +81,44 @@ def seen_over_views(
             radiance = srgb_to_linear(photo.rgb.to(device))[y, x]
             irradiance, mirrored = lit(views[index], camera)
             count = count + seen[:, None]
-            values = (radiance, irradiance, mirrored, mirrored * radiance, mirrored * mirrored)
-            sums = sums + torch.stack(values) * seen[:, None]
-    mean, irradiance, mirrored, both, square = sums / count.clamp_min(1)
-    varies = (square - mirrored * mirrored).clamp_min(0).sum(1)
-    gloss = (both - mean * mirrored).sum(1) / varies.clamp_min(1e-12)
-    told = (count[:, 0] >= FEWEST) & (varies > ((STEADY * mirrored) ** 2).sum(1))
-    return Seen(mean, irradiance, torch.where(told, gloss, math.nan), count[:, 0])
+            plain += torch.stack([radiance, radiance * radiance, irradiance]) * seen[:, None]
+            mirrors += torch.stack([mirrored, mirrored * mirrored, mirrored * radiance]) * seen[:, None]
+    mean, square, irradiance = plain / count.clamp_min(1)
+    level, level_square, both = mirrors / count.clamp_min(1)
+    return Seen(
+        mean,
+        irradiance,
+        count[:, 0],
+        varies=(square - mean * mean).clamp_min(0).sum(-1),
+        mirrors=(level_square - level * level).clamp_min(0).sum(-1),
+        together=(both - level * mean).sum(-1),
+    )
 
 
-def likely_metal(seen: Seen, otherwise: float) -> Tensor:
-    """(N,) guess of metallic, 0 to 1; `otherwise` where too few photographs tell."""
-    guess = torch.sigmoid(STEEP * (seen.gloss.clamp_min(1e-4) / COAT).log())
-    return torch.where(seen.gloss.isnan(), otherwise, guess)
+def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float, roughness: float) -> Tensor:
+    """(K, 2) guesses, 0 to 1, for the kinds that places have (N, K) shares of; the numbers given where nothing tells.
+
+    Radiance of a place is what is diffuse, which does not change with the eye, plus a share of what it mirrors: a
+    straight line, fitted for all places of a kind together, for each roughness.  Metals are steep; and the roughness is
+    that whose line explains most.
+    """
+    told = [shares * (s.count >= FEWEST)[:, None] for s in seen]
+    varies = sum(t.mT @ s.varies for t, s in zip(told, seen, strict=True))
+    mirrors = sum(s.mirrors @ t for t, s in zip(told, seen, strict=True))
+    together = sum(s.together @ t for t, s in zip(told, seen, strict=True))
+    assert isinstance(varies, Tensor) and isinstance(mirrors, Tensor) and isinstance(together, Tensor)
+    explained = together.clamp_min(0) ** 2 / (mirrors * varies).clamp_min(1e-12)
+    best = explained.argmax(0)
+    kinds = torch.arange(len(best), device=best.device)
+    slope = (together / mirrors.clamp_min(1e-12))[best, kinds]
+    metal = torch.sigmoid(STEEP * (slope.clamp_min(1e-4) / COAT).log())
+    # Between levels: the top of a parabola through the best and its neighbours.
+    middle = best.clamp(1, len(LEVELS) - 2)
+    low, mid, high = (explained[middle + step, kinds] for step in (-1, 0, 1))
+    top = middle + (0.5 * (low - high) / (low - 2 * mid + high).clamp_max(-1e-12)).clamp(-1, 1)
+    below = top.floor().long().clamp(0, len(LEVELS) - 2)
+    levels = torch.tensor(LEVELS).to(top)
+    rough = torch.lerp(levels[below], levels[below + 1], top - below)
+    tells = explained[best, kinds] > TELLING
+    known = sum(t.sum(0) for t in told) > 0
+    return torch.stack([torch.where(known, metal, metallic), torch.where(tells, rough, roughness)], 1)

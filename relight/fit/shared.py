@@ -14,23 +14,22 @@ from torch import Tensor
 
 
 class SharedMaterials:
-    """Logits (K, C) of C material values for K kinds, to which each place adds a difference of its own.
+    """Logits of material values for K kinds, to which each place adds a difference of its own.
 
-    shares: (N, K), of the kinds in N places; they sum to 1.  start: (N, C) logits, which are taken apart.
+    shares: (N, K), of the kinds in N places; they sum to 1.  start: logits (K,) by name of the value.
     """
 
-    def __init__(self, shares: Tensor, start: Tensor):
+    def __init__(self, shares: Tensor, start: Mapping[str, Tensor]):
         self.shares = shares.detach()
-        kinds = (self.shares.mT @ start.detach()) / self.shares.sum(0).clamp_min(1e-6)[:, None]
-        self.kinds = kinds.requires_grad_()
-        self.adam = torch.optim.Adam([self.kinds], lr=0.0)
+        self.kinds = {name: logits.detach().clone().requires_grad_() for name, logits in start.items()}
+        self.adam = torch.optim.Adam([{"params": [t], "lr": 0.0, "name": k} for k, t in self.kinds.items()])
 
-    def __call__(self) -> Tensor:
-        """(N, C) logits without the places' differences; differentiable in `kinds`."""
-        return self.shares @ self.kinds
+    def logits(self) -> dict[str, Tensor]:
+        """(N,) of the places, without their differences; differentiable."""
+        return {name: self.shares @ kinds for name, kinds in self.kinds.items()}
 
-    def set_rate(self, rate: float) -> None:
-        self.adam.param_groups[0]["lr"] = rate
+    def set_rate(self, name: str, rate: float) -> None:
+        next(g for g in self.adam.param_groups if g["name"] == name)["lr"] = rate
 
     def step(self) -> None:
         self.adam.step()
@@ -38,17 +37,21 @@ class SharedMaterials:
 
     def state(self) -> dict[str, Tensor]:
         """Everything a checkpoint needs."""
-        moments = {f"shared.adam.{k}": v for k, v in self.adam.state.get(self.kinds, {}).items()}
-        return {"shared.shares": self.shares, "shared.kinds": self.kinds.detach(), **moments}
+        out = {"shared.shares": self.shares}
+        for name, kinds in self.kinds.items():
+            out[f"shared.kinds.{name}"] = kinds.detach()
+            out |= {f"shared.adam.{name}.{k}": v for k, v in self.adam.state.get(kinds, {}).items()}
+        return out
 
     @staticmethod
-    def restored(saved: Mapping[str, Tensor]) -> SharedMaterials:
-        """Inverse of `state`."""
-        shares, kinds = saved["shared.shares"], saved["shared.kinds"]
-        found = SharedMaterials(shares, kinds.new_zeros(len(shares), kinds.shape[1]))
-        with torch.no_grad():
-            found.kinds.copy_(kinds)
-        prefix = "shared.adam."
-        if state := {k.removeprefix(prefix): v.clone() for k, v in saved.items() if k.startswith(prefix)}:
-            found.adam.state[found.kinds] = state
+    def restored(saved: Mapping[str, Tensor]) -> SharedMaterials | None:
+        """Inverse of `state`; None if there is none."""
+        if "shared.shares" not in saved:
+            return None
+        start = {k.split(".")[2]: v for k, v in saved.items() if k.startswith("shared.kinds.")}
+        found = SharedMaterials(saved["shared.shares"], start)
+        for name, kinds in found.kinds.items():
+            prefix = f"shared.adam.{name}."
+            if state := {k.removeprefix(prefix): v.clone() for k, v in saved.items() if k.startswith(prefix)}:
+                found.adam.state[kinds] = state
         return found

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.gloss import MIRROR, Seen, likely_metal, seen_over_views
+from relight.fit.gloss import LEVELS, Seen, metallic_and_roughness, seen_over_views
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -39,8 +39,6 @@ ALL = 8.0
 """Logit of a progress of 1."""
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
-SHARED = ("roughness", "metallic")
-"""What places of one colour have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +56,16 @@ class Phase:
     look_rate: float = 1.0
     """Learning rate of the captured look, relative to 3DGS's."""
     material_rate: float = 0.05
-    """Learning rate of the logit of base colour, and without `shadows` of roughness."""
+    """Learning rate of the logit of base colour."""
+    roughness_rate: float = 0.0
+    """Learning rate of the logit of roughness, of what places of one colour share.  Split-sum's error is largest there,
+    so that a fit by it would pay with roughness for light."""
     metallic_rate: float = 0.05
-    """Learning rate of the logit of metallic, without `shadows`."""
-    kind_rate: float = 0.02
-    """Learning rate of the logits of roughness and metallic that all places of one colour share."""
-    place_rate: float = 0.01
-    """Learning rate of what each place adds to them."""
+    """Learning rate of the logit of metallic, of what places of one colour share."""
+    place_rate: float = 0.3
+    """Learning rates of what each place adds to them, as a share of theirs."""
     place_weight: float = 0.01
-    """Weight of the squares of what each place adds to them: like colours are like materials."""
+    """Weight of the squares of what each place adds: like colours are like materials."""
     progress_rate: float = 0.05
     """Learning rate of the logit of progress."""
     light_rate: float = 0.02
@@ -93,7 +92,9 @@ class Specular(Phase):
     """Everything is metal: what mirrors a light is found first, being the less ambiguous part."""
 
     iterations: int = 200
+    roughness_rate: float = 0.05
     metallic_rate: float = 0.0
+    place_rate: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,7 @@ class Refine(Joint):
     iterations: int = 300
     samples: int = 16
     """Of the light and of the BSDF, a pixel and estimate; each step takes two estimates."""
+    roughness_rate: float = 0.02
     light_size: int = 64
     """Rows of the learned map of light from here on."""
     light_rate: float = 0.01
@@ -152,7 +154,7 @@ class Distill(Stage):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
-    gives: ClassVar[tuple[str, ...]] = ("gaussians", "light", "mesh")
+    gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
     version: ClassVar[int] = 2
 
     specular: Specular = field(default_factory=Specular)
@@ -278,15 +280,15 @@ class _Distillation:
         seen = (
             [self._seen(splat, self.views)] if self.light.given.follows_camera else self._seen_by_light(splat).values()
         )
-        metal = torch.stack([likely_metal(s, self.options.metallic_start) for s in seen]).mean(0)
+        shares = color_shares(albedo)
+        guess = metallic_and_roughness(
+            list(seen), shares, self.options.metallic_start, self.options.roughness_start
+        ).clamp(0.03, 0.97)
+        self.shared = SharedMaterials(shares, {"metallic": guess[:, 0].logit(), "roughness": guess[:, 1].logit()})
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
-            self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
-            both = torch.stack([self.parameters[name] for name in SHARED], 1)
-            self.shared = SharedMaterials(color_shares(albedo), both)
-            for name, rest in zip(SHARED, (both - self.shared()).unbind(1), strict=True):
-                # Guesses of single places are rough, and wrong ones are hard to leave.
-                self.parameters[name].copy_(rest if name == "roughness" else rest / 2)
+            for name in self.shared.kinds:
+                self.parameters[name].zero_()
 
     def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
         """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
@@ -314,13 +316,14 @@ class _Distillation:
 
     def _seen(self, splat: Gaussians, views: Views) -> Seen:
         normals = self.start.channels["normal"]
-        rough = torch.full_like(normals[:, 0], MIRROR)
+        rough = [torch.full_like(normals[:, 0], level) for level in LEVELS]
 
         def lit(view: View, camera: Camera) -> tuple[Tensor, Tensor]:
             assert self.shader.transfer is not None
             light = self.light.of(view, camera)
             toward = torch.nn.functional.normalize(camera.position - splat.means, dim=-1)
-            return self.shader.transfer.irradiance(light), light.reflection(reflect(toward, normals), rough)
+            mirrored = torch.stack([light.reflection(reflect(toward, normals), level) for level in rough])
+            return self.shader.transfer.irradiance(light), mirrored
 
         return seen_over_views(self.rasterizer, splat, views, self.raster, lit)
 
@@ -349,13 +352,14 @@ class _Distillation:
             "logit_opacity": 0.05,
         }
         rates = {name: rate * phase.geometry_rate for name, rate in shapes.items()}
-        rates |= {"sh": 2.5e-4 * phase.look_rate, "metallic": phase.metallic_rate, "progress": phase.progress_rate}
+        rates |= {"sh": 2.5e-4 * phase.look_rate, "progress": phase.progress_rate, "base_color": phase.material_rate}
         if self._all_shaded(phase):
             rates |= {"sh": 0.0, "progress": 0.0}
-        if self.shared is not None:
-            rates |= dict.fromkeys(SHARED, phase.place_rate)
-            self.shared.set_rate(phase.kind_rate)
-        rates |= {"base_color": phase.material_rate, "roughness": phase.material_rate}
+        for name, rate in (("roughness", phase.roughness_rate), ("metallic", phase.metallic_rate)):
+            rates[name] = rate
+            if self.shared is not None:
+                rates[name] *= phase.place_rate
+                self.shared.set_rate(name, rate)
         for name, rate in rates.items():
             self.parameters.set_rate(name, rate)
         self.light.set_rate(phase.light_rate)
@@ -434,7 +438,7 @@ class _Distillation:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
         if self.shared is not None and phase.place_weight:
-            apart = sum(self.parameters[name].square().mean() for name in SHARED)
+            apart = sum(self.parameters[name].square().mean() for name in self.shared.kinds)
             loss = loss + phase.place_weight * apart
         return loss
 
@@ -443,7 +447,7 @@ class _Distillation:
         values = {name: p[name] for name in (*GEOMETRY, *LOOK)}
         logits = {name: p[name] for name in MATERIALS}
         if self.shared is not None:
-            logits |= {n: p[n] + kinds for n, kinds in zip(SHARED, self.shared().unbind(1), strict=True)}
+            logits |= {name: p[name] + kinds for name, kinds in self.shared.logits().items()}
         channels = {name: torch.sigmoid(logit) for name, logit in logits.items()}
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
@@ -468,8 +472,7 @@ class _Distillation:
         self.parameters.restore(saved.tensors)
         self.light.restore(saved.tensors)
         self.order = saved.tensors["order"]
-        if "shared.kinds" in saved.tensors:
-            self.shared = SharedMaterials.restored(saved.tensors)
+        self.shared = SharedMaterials.restored(saved.tensors)
         self.generator.set_state(saved.tensors["generator"])
         if "places" in saved.tensors:
             self.places = saved.tensors["places"]
