@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relight.errors import DataError, RelightError
-from relight.export.ply import LOG_SCALE_ZERO, SURFEL_THICKNESS, read_ply, write_ply
-from relight.export.ply_container import read_header
+from relight.formats.common import LOG_SCALE_ZERO, SURFEL_THICKNESS
+from relight.formats.ply import read as read_ply
+from relight.formats.ply import write as write_ply
+from relight.formats.ply_container import read_header
 from relight.geometry import sh
 from relight.geometry.gaussians import CHANNELS, Gaussians
 
