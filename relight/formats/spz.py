@@ -14,7 +14,7 @@ import gzip
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +54,11 @@ MATERIALS = 0x524C0001
 order, two zero bytes, then `pack_materials` column by column as one zstd frame."""
 AXES = 0xADBE0003
 """Type of Adobe's record of a uint32 that says which axes the numbers have."""
-TURNS = {4: "x", 6: None, 7: "z", 1: "y"}
-"""Its values that are a half turn (or none) from COLMAP's axes: right-up-back, right-down-forward, left-up-forward,
-left-down-back."""
+RUB, RDF = 4, 6
+"""Its values for right-up-back, the format's own axes, which files without the record are taken to have; and for
+right-down-forward, those of a capture."""
+TURNS = {RUB: "x", RDF: None, 7: "z", 1: "y"}
+"""Its values that are a half turn, or none, from a capture's axes; 7 is left-up-forward, 1 left-down-back."""
 COLOR_SCALE = 0.15
 LEVEL = 12
 """Of zstd, as in the reference writer."""
@@ -77,7 +79,8 @@ def sniff(path: Path, head: bytes) -> bool:
 def read(path: str | Path, *, drop_invalid: bool = False) -> Gaussians:
     """Raises `DataError` for a damaged or hostile file and for versions after 4.
 
-    Axes are as stored, unless the file says itself which they are: then COLMAP's.  Degree 4 is cut to 3.
+    Axes become those of a capture: the format's are right-up-back, unless the file says others.  PlayCanvas' tools
+    write a capture's axes and don't say so; turn what they wrote by `half_turn` about x.  SH of degree 4 is cut to 3.
     """
     path = Path(path)
     header, streams, records = _unpacked(path, path.read_bytes())
@@ -111,8 +114,8 @@ def read(path: str | Path, *, drop_invalid: bool = False) -> Gaussians:
         channels=_materials(path, records.get(MATERIALS), n),
         antialiased=bool(header["flags"] & ANTIALIASED),
     )
-    axes = struct.unpack("<I", records[AXES])[0] if len(records.get(AXES, b"")) == 4 else 0
-    if axes and axes not in TURNS:
+    axes = struct.unpack("<I", records[AXES])[0] if len(records.get(AXES, b"")) == 4 else RUB
+    if axes not in TURNS:
         warnings.warn(f"{path}: has axes of kind {axes}, which are not converted", stacklevel=2)
     turn = TURNS.get(axes)
     return checked(path, half_turn(gaussians, turn) if turn else gaussians, drop_invalid)
@@ -126,44 +129,52 @@ def write(
     sh1_bits: int = 5,
     sh_bits: int = 4,
     fractional_bits: int | None = None,
+    axes: str = "rub",
 ) -> None:
-    """Atomically, axes and order as they are.
+    """Atomically, in the order of the splat.
 
-    version: 4, or 3 and 2 for older readers (2 has coarse rotations; neither has a place for materials). sh1_bits,
-    sh_bits: 1 to 8, of coefficients of degree 1 and beyond.  fractional_bits: 0 to 23, of positions; None: 12, more
-    where Gaussians are finer than four steps, fewer where the extent needs it. Raises `RelightError` for other
-    options, `DataError` if a value is not finite or too far out.
+    version: 4, or 3 and 2 for older readers (2 has coarse rotations; neither has a place for materials).
+    sh1_bits, sh_bits: 1 to 8, of coefficients of degree 1 and beyond.  fractional_bits: 0 to 23, of positions; None:
+    12, more where Gaussians are finer than four steps, fewer where the extent needs it.
+    axes: "rub", right-up-back, as the format has it; "capture" leaves them as they are, as PlayCanvas' tools do, and
+    says so in the file (of version 4).
+    Raises `RelightError` for other options, `DataError` if a value is not finite or too far out.
     """
     if version not in (2, 3, 4):
         raise option_error(path, "version", version, "2, 3 or 4")
     for name, bits in (("sh1_bits", sh1_bits), ("sh_bits", sh_bits)):
         if bits not in range(1, 9):
             raise option_error(path, name, bits, "1 to 8")
+    if axes not in ("rub", "capture"):
+        raise option_error(path, "axes", axes, "rub or capture")
     check_finite(path, gaussians)
     fraction = _fraction(path, gaussians, fractional_bits)
     encoders = _encoders(gaussians.sh_degree, version, fraction, sh1_bits, sh_bits)
     fields = (gaussians.sh_degree, fraction, ANTIALIASED if gaussians.antialiased else 0)
     names = known_channels(gaussians)
+
+    def turned_parts() -> Iterator[Gaussians]:
+        return parts(gaussians) if axes == "capture" else (half_turn(part, "x") for part in parts(gaussians))
+
     if version < 4:
         if names:
             warnings.warn(f"{path}: version {version} has no place for {', '.join(names)}: left out", stacklevel=3)
         with replacing(path) as temporary, gzip.GzipFile(temporary, "wb", 6, mtime=0) as file:
             file.write(HEADER.pack(MAGIC, version, len(gaussians), *fields, 0))
             for encode in encoders.values():
-                for part in parts(gaussians):
+                for part in turned_parts():
                     file.write(encode(part))
         return
-    compressors = {name: _compressor() for name in encoders}
-    packed: dict[str, list[bytes]] = {name: [] for name in encoders}
-    raw = dict.fromkeys(encoders, 0)
-    for part in parts(gaussians):
+    raw = {name: len(gaussians) * width for name, width in _widths(version, gaussians.sh_degree).items()}
+    compressors = {name: _compressor(size) for name, size in raw.items()}
+    packed: dict[str, list[bytes]] = {name: [] for name in raw}
+    for part in turned_parts():
         for name, encode in encoders.items():
-            data = encode(part)
-            raw[name] += len(data)
-            packed[name].append(compressors[name].compress(data))
+            packed[name].append(compressors[name].compress(encode(part)))
     for name, compressor in compressors.items():
         packed[name].append(compressor.flush())
-    record = _material_record(gaussians, names) if names else b""
+    record = struct.pack("<III", AXES, 4, RDF) if axes == "capture" else b""
+    record += _material_record(turned_parts(), names) if names else b""
     degree, fraction, flags = fields
     with replacing(path) as temporary, temporary.open("wb") as file:
         flags |= EXTENDED if record else 0
@@ -190,6 +201,13 @@ def sizes(path: Path) -> dict[str, int]:
     return out
 
 
+def _widths(version: int, degree: int) -> dict[str, int]:
+    """Attributes in the order of the file, and bytes a Gaussian."""
+    widths = {"position": 6 if version == 1 else 9, "opacity": 1, "color": 3, "scale": 3}
+    widths["rotation"] = 4 if version >= 3 else 3
+    return widths | ({"sh": 3 * ((degree + 1) ** 2 - 1)} if degree else {})
+
+
 def _unpacked(path: Path, data: bytes, contents: bool = True) -> tuple[dict[str, int], dict, dict[int, bytes]]:
     """Header, attributes (their bytes; without `contents`, how many) and extension records of any version."""
     inflate = None
@@ -207,14 +225,7 @@ def _unpacked(path: Path, data: bytes, contents: bool = True) -> tuple[dict[str,
     if degree > 4 or fraction > 24:
         raise DataError(f"{path}: claims SH of degree {degree} and {fraction} fractional bits; damaged")
     check_count(path, n, len(data))
-    widths = {
-        "position": 6 if version == 1 else 9,
-        "opacity": 1,
-        "color": 3,
-        "scale": 3,
-        "rotation": 4 if version >= 3 else 3,
-    }
-    widths |= {"sh": 3 * ((degree + 1) ** 2 - 1)} if degree else {}
+    widths = _widths(version, degree)
     if inflate is None:
         return header, *_streams(path, data, widths, n, streams, contents)
     if not contents:
@@ -266,8 +277,9 @@ def _zstandard():
     return zstandard
 
 
-def _compressor():
-    return _zstandard().ZstdCompressor(level=LEVEL).compressobj()
+def _compressor(size: int):
+    """Of a stream of so many bytes."""
+    return _zstandard().ZstdCompressor(level=LEVEL).compressobj(size=size)
 
 
 def _inflated(path: Path, data: bytes, size: int) -> bytes:
@@ -343,7 +355,7 @@ def _encoders(
         step = torch.full((sh.shape[1], 1), float(1 << (8 - sh_bits)))
         step[:3] = float(1 << (8 - sh1_bits))
         # Zero is in the middle of a step, so what isn't there stays so.
-        return to_byte(to_numpy(((sh * 128 + 128 + (step / 2).floor()) / step).floor() * step)).tobytes()
+        return to_byte(to_numpy((((sh * 128).round() + 128 + (step / 2).floor()) / step).floor() * step)).tobytes()
 
     encoders: dict[str, Callable[[Gaussians], bytes]] = {
         "position": position,
@@ -355,10 +367,10 @@ def _encoders(
     return encoders | ({"sh": harmonics} if degree else {})
 
 
-def _material_record(gaussians: Gaussians, names: list[str]) -> bytes:
-    compressor = _compressor()
+def _material_record(turned_parts: Iterator[Gaussians], names: list[str]) -> bytes:
     mask = sum(1 << i for i, name in enumerate(CHANNELS) if name in names)
-    columns = np.concatenate([pack_materials(part.channels, names) for part in parts(gaussians)])
+    columns = np.concatenate([pack_materials(part.channels, names) for part in turned_parts])
+    compressor = _compressor(columns.size)
     payload = struct.pack("<BBxx", 1, mask) + compressor.compress(columns.T.tobytes()) + compressor.flush()
     return struct.pack("<II", MATERIALS, len(payload)) + payload
 
