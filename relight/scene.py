@@ -12,7 +12,7 @@ from torch import Tensor
 
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
-from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.views import Views
 
 
@@ -56,7 +56,7 @@ class StageRecord:
 @dataclass(frozen=True)
 class Scene:
     """frame: always.  views: posed photographs.  points: from structure from motion.  gaussians: the splat.
-    light: what lit the photographs, as far as it was found out.
+    light: what lit the photographs, as far as it is given or was found out.
     mesh: the surface as triangles, for rays; its colours are the captured look, decoded to linear light.
     history: the stages that led here, oldest first.
     """
@@ -66,5 +66,5 @@ class Scene:
     points: Points | None = None
     gaussians: Gaussians | None = None
     history: tuple[StageRecord, ...] = ()
-    light: Environment | None = None
+    light: Lighting | None = None
     mesh: Mesh | None = None

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from relight.atomic import replacing
@@ -23,6 +24,7 @@ from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.scene import Frame, Points, Scene, StageRecord
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.views import Views
 
 SCHEMA = 1
@@ -48,6 +50,8 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
             _link(earlier[1] / file, folder / file)
         else:
             write_tensors(folder / file, _tensors(part))
+        if isinstance(part, Lighting):
+            flags = {"names": list(part.maps), "follows_camera": part.follows_camera}
         parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": part.flags if flags is None else flags}
     document = {
         "schema": SCHEMA,
@@ -74,8 +78,10 @@ def load_scene(folder: Path) -> Scene:
             tensors = read_tensors(path)[0]
             if name == "gaussians":
                 found[name] = Gaussians.from_tensors(tensors, **part["flags"])
+            elif name == "light":
+                found[name] = _lighting(tensors, **part["flags"])
             else:
-                found[name] = {"points": Points, "light": Environment, "mesh": Mesh}[name](**tensors)
+                found[name] = {"points": Points, "mesh": Mesh}[name](**tensors)
         frame = document["frame"]
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
@@ -163,9 +169,20 @@ def _write_json(path: Path, document: object) -> None:
         os.fsync(file.fileno())
 
 
-def _tensors(part: Gaussians | Points | Environment | Mesh) -> dict[str, Tensor]:
+def _lighting(tensors: Mapping[str, Tensor], names: list[str], follows_camera: bool) -> Lighting:
+    maps = {n: Environment(tensors[f"{i}.radiance"], tensors[f"{i}.rotation"]) for i, n in enumerate(names)}
+    return Lighting(maps, follows_camera)
+
+
+def _tensors(part: Gaussians | Points | Lighting | Mesh) -> dict[str, Tensor]:
     if isinstance(part, Gaussians):
         return part.tensors()
+    if isinstance(part, Lighting):
+        lights = enumerate(part.maps.values())
+        # A file of no tensors at all can be written but not read.
+        return {"count": torch.tensor(len(part.maps))} | {
+            f"{i}.{k}": getattr(light, k) for i, light in lights for k in ("radiance", "rotation")
+        }
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 

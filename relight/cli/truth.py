@@ -75,14 +75,12 @@ def _pictures(folder: Path, views: Views) -> list[Path]:
 
 
 def _light(name: str, folder: Path, lights: Path | None, up, rotate: float) -> Environment:
-    from relight.data.environments import load_environment
+    from relight.data.environments import find_map, load_environment
 
-    stem = name.removesuffix(".hdr").removesuffix(".exr")
-    places = [folder, *([lights] if lights is not None else [])]
-    candidates = [place / f"{stem}{suffix}" for place in places for suffix in (".exr", ".hdr")]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise DataError(f"light {name!r}: not in {' or '.join(str(p) for p in places)}; name its folder with --lights")
+    try:
+        found = find_map(name, [folder, *([lights] if lights is not None else [])])
+    except DataError as error:
+        raise DataError(f"{error}; name its folder with --lights") from error
     return load_environment(found).turned(math.radians(rotate)).upright(up)
 
 

@@ -52,6 +52,13 @@ class DataConfig:
     """Folder of masks, relative to the capture; white is the object."""
     masks_are_alpha: bool = True
     """Masks cut the object out; false: they mark pixels to use, and the background stays."""
+    light: str | None = None
+    """What lit the photographs, if it was measured: an equirectangular .hdr or .exr, or a folder with one for each
+    light that photographs name; relative to the capture.  Stages then keep it as it is."""
+    light_turn: float = 0.0
+    """Degrees that the given light is turned by about the vertical."""
+    light_frame: Literal["world", "camera"] = "world"
+    """What the light stands still with; camera: on a turntable, where the object turns and camera and lamps do not."""
 
     def __post_init__(self) -> None:
         if self.test_every < 0:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from relight import plugins
 from relight.data import colmap, llff, transforms
 from relight.data.common import Options, pictures_in
+from relight.data.environments import load_maps
 from relight.errors import DataError
 from relight.scene import Scene
+from relight.shading.lighting import Lighting
 
 
 class Reader(Protocol):
@@ -59,11 +63,15 @@ def load(
     max_size: int | None = None,
     masks: str | Path | None = None,
     masks_are_alpha: bool = True,
+    light: str | Path | None = None,
+    light_turn: float = 0.0,
+    light_frame: Literal["world", "camera"] = "world",
 ) -> Scene:
     """Read a capture.
 
     format: one of READERS, or "auto".  test_every: see `Options`.  max_size: pixels, longest side.
-    masks: a folder, relative to the capture.  Raises DataError.
+    masks: a folder, relative to the capture.  light: a map or a folder of maps, relative to the capture; light_turn:
+    degrees; light_frame: see `Lighting`.  Raises DataError.
     """
     path = Path(path)
     if not path.exists():
@@ -80,4 +88,13 @@ def load(
     mask_folder = None if masks is None else (path if path.is_dir() else path.parent) / masks
     if mask_folder is not None and not mask_folder.is_dir():
         raise DataError(f"{mask_folder}: no such folder of masks; correct data.masks")
-    return _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    scene = _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    follows = light_frame == "camera"
+    if light is None:
+        return replace(scene, light=Lighting(follows_camera=True)) if follows else scene
+    place = (path if path.is_dir() else path.parent) / Path(light).expanduser()
+    # A camera's up is -y.
+    up = (0.0, -1.0, 0.0) if follows else scene.frame.up
+    names = {view.light or "" for view in scene.views or ()}
+    maps = {name: m.turned(math.radians(light_turn)).upright(up) for name, m in load_maps(place, names).items()}
+    return replace(scene, light=Lighting(maps, follows))

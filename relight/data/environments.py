@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -30,3 +31,26 @@ def load_environment(path: str | Path) -> Environment:
     if not bool(torch.isfinite(radiance).all()):
         raise DataError(f"{path}: holds NaN or infinity; export it again")
     return Environment(radiance.clamp_min(0).contiguous())
+
+
+def load_maps(path: Path, names: Iterable[str]) -> dict[str, Environment]:
+    """What lit photographs that give `names` ("" for none): one map for all, or that of each name from a folder.
+
+    Raises DataError, also if the folder lacks one.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder of light; correct data.light")
+    if path.is_file():
+        return {"": load_environment(path)}
+    return {name: load_environment(find_map(name, [path])) for name in sorted(names)}
+
+
+def find_map(name: str, folders: Iterable[Path]) -> Path:
+    """NAME.exr or NAME.hdr in the first of the folders that has it.  Raises DataError."""
+    folders = list(folders)
+    stem = name.removesuffix(".hdr").removesuffix(".exr")
+    candidates = [folder / f"{stem}{suffix}" for folder in folders for suffix in (".exr", ".hdr")]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise DataError(f"light {name!r}: no {stem}.exr or .hdr in {' or '.join(str(p) for p in folders)}")
+    return found

@@ -64,7 +64,7 @@ def evaluate(
     for i, view in enumerate(views):
         photo = views.photo(i)
         with torch.no_grad():
-            color, alpha = draw(views.camera(i).to(device))
+            color, alpha = draw(views.camera(i).to(device), view.light)
             if photo.alpha is not None:
                 color = color + (1 - alpha)[..., None] * WHITE
         found, expected = color.clamp(0, 1).cpu(), target(photo)
@@ -77,14 +77,14 @@ def evaluate(
 
 def _drawing(
     scene: Scene, gaussians: Gaussians, rasterizer: SplatRasterizer
-) -> Callable[[Camera], tuple[Tensor, Tensor]]:
-    """What draws sRGB-encoded, premultiplied colour and alpha."""
-    if has_materials(gaussians) and scene.light is not None:
+) -> Callable[[Camera, str | None], tuple[Tensor, Tensor]]:
+    """What draws sRGB-encoded, premultiplied colour and alpha, in a light of the photographs."""
+    if has_materials(gaussians) and scene.light is not None and scene.light.main:
         extent = scene.frame.radius
         return Relit(gaussians, scene.mesh, scene.light, extent=extent, rasterizer=rasterizer).photographed
     options = RasterOptions.for_extent(scene.frame.radius)
 
-    def captured(camera: Camera) -> tuple[Tensor, Tensor]:
+    def captured(camera: Camera, light: str | None) -> tuple[Tensor, Tensor]:
         image = render(rasterizer, gaussians, camera, options=options)
         return image.color, image.alpha
 

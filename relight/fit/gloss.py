@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
 from relight.shading.color import srgb_to_linear
-from relight.views import Views
+from relight.views import View, Views
 
 FEWEST = 4
 """Photographs of a place that a spread is worked out from."""
@@ -20,14 +24,35 @@ STEEP = 3.0
 """How sharply, per unit of the logarithm."""
 
 
-def spread_over_views(
-    rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions, *, most: int = 48
-) -> tuple[Tensor, Tensor]:
-    """(N,) standard deviation over photographs of each Gaussian's linear radiance, mean of the channels; (N,) number of
-    photographs that show it.  At most `most` photographs, evenly chosen.  Not differentiated.
+@dataclass(frozen=True)
+class Seen:
+    """What photographs show of N Gaussians.
+
+    mean: (N, 3) linear radiance.  spread: (N,) its standard deviation over the photographs, mean of the channels.
+    count: (N,) photographs that show it.  irradiance: (N, 3) irradiance / pi, mean over the same photographs.
+    """
+
+    mean: Tensor
+    spread: Tensor
+    count: Tensor
+    irradiance: Tensor
+
+
+def seen_over_views(
+    rasterizer: SplatRasterizer,
+    gaussians: Gaussians,
+    views: Views,
+    options: RasterOptions,
+    irradiance: Callable[[View, Camera], Tensor],
+    *,
+    most: int = 48,
+) -> Seen:
+    """Of at most `most` of the views, evenly chosen.  Not differentiated.
+
+    irradiance: of the Gaussians, (N, 3) over pi, in a photograph's light.
     """
     n, device = len(gaussians), gaussians.means.device
-    count, first, second = (torch.zeros(n, c, device=device) for c in (1, 3, 3))
+    count, first, second, lit = (torch.zeros(n, c, device=device) for c in (1, 3, 3, 3))
     for index in range(0, len(views), max(1, len(views) // most)):
         camera, photo = views.camera(index).to(device), views.photo(index)
         with torch.no_grad():
@@ -46,15 +71,14 @@ def spread_over_views(
                 seen = seen & photo.mask.to(device)[y, x]
             radiance = srgb_to_linear(photo.rgb.to(device))[y, x] * seen[:, None]
             count, first, second = count + seen[:, None], first + radiance, second + radiance * radiance
+            lit = lit + irradiance(views[index], camera) * seen[:, None]
     mean = first / count.clamp_min(1)
     spread = (second / count.clamp_min(1) - mean * mean).clamp_min(0).sqrt().mean(1)
-    return spread, count[:, 0]
+    return Seen(mean, spread, count[:, 0], lit / count.clamp_min(1))
 
 
-def likely_metal(spread: Tensor, count: Tensor, irradiance: Tensor, otherwise: float) -> Tensor:
-    """(N,) guess of metallic, 0 to 1, from `spread_over_views` and (N, 3) irradiance / pi; `otherwise` where too few
-    photographs tell.
-    """
-    ratio = spread / irradiance.mean(1).clamp_min(1e-3)
+def likely_metal(seen: Seen, otherwise: float) -> Tensor:
+    """(N,) guess of metallic, 0 to 1; `otherwise` where too few photographs tell."""
+    ratio = seen.spread / seen.irradiance.mean(1).clamp_min(1e-3)
     guess = torch.sigmoid(STEEP * (ratio.clamp_min(1e-4) / COAT).log())
-    return torch.where(count >= FEWEST, guess, otherwise)
+    return torch.where(seen.count >= FEWEST, guess, otherwise)

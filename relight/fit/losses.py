@@ -8,6 +8,9 @@ from torch import Tensor
 from relight.geometry.camera import Camera
 from relight.render.splats import SplatRender
 
+DARK = 0.01
+"""Linear radiance below which errors no longer count more; sRGB itself turns straight near it."""
+
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
     """(C, H, W) structural similarity of two (C, H, W) pictures in 0 to 1 (Wang et al., TIP 2004).
@@ -46,6 +49,18 @@ def photometric(found: Tensor, expected: Tensor, dssim_weight: float, mask: Tens
         found, expected = found * mask, expected * mask
     l1 = (found - expected).abs().mean()
     return (1 - dssim_weight) * l1 + dssim_weight * (1 - mean_ssim(found, expected))
+
+
+def noisy_squares(one: Tensor, two: Tensor, expected: Tensor) -> Tensor:
+    """Mean squared error, about as the eye sees it, of the noiseless (N, 3) picture behind two independent estimates.
+
+    The product of two estimates' errors has the squared error of their mean as its mean, so noise adds nothing to it
+    nor to its gradients, where it would to a square's.  All linear; errors count by the square of sRGB's slope at
+    `expected`, and not at all where both sides are too bright for a photograph.
+    """
+    slope = expected.clamp_min(DARK) ** (1 / 2.2 - 1) / 2.2
+    shown = (expected < 0.999) | ((one + two).detach() / 2 < 1)
+    return ((one - expected) * (two - expected) * (slope * slope) * shown).mean()
 
 
 def normal_consistency(image: SplatRender, camera: Camera) -> Tensor:

@@ -94,8 +94,8 @@ def measure(
         inside = float(torch.cat(angles).mean())
         share = sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks)
         out["normal MAE, degrees"] = {"foreground": inside, "picture": inside * share}
-    if truth.light is not None and relit.light is not None:
-        out["light, relative error of irradiance"] = _light_error(relit.light, truth.light)
+    if truth.light is not None and (light := relit.lighting.main) is not None and not relit.lighting.follows_camera:
+        out["light, relative error of irradiance"] = _light_error(light, truth.light)
     lights = {}
     for name, (light, paths) in truth.relit.items():
         by_alignment: dict[str, dict[str, float]] = {}

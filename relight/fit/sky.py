@@ -71,6 +71,14 @@ def solve_shading(look: Tensor, transfer: Transfer) -> Shading:
     return Shading((radiance * gain).view(ROWS, 2 * ROWS, 3), (albedo / gain).clamp(0, 1))
 
 
+def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
+    """(R, 2R, 3) radiance of the light's cells under which diffuse points of (N, 3) albedo look so, (N, 3) linear."""
+    look, albedo = look.detach(), albedo.detach().clamp_min(1e-3)
+    trust = albedo * albedo
+    radiance = _nonnegative(transfer.weights, look / albedo - transfer.bounced, trust / trust.mean().clamp_min(1e-12))
+    return radiance.view(ROWS, 2 * ROWS, 3)
+
+
 def _palette(values: Tensor, start: Tensor | None, steps: int = 10) -> Tensor:
     """(COLORS, 3) medians of clusters of (N, 3) values, from `start` or from quantiles of their sum."""
     if start is None:

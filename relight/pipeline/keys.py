@@ -36,6 +36,10 @@ def data_key(scene: Scene) -> str:
             add({k: v for k, v in frame.items() if k not in ("image", "mask")})
             for path in (view.image_path, view.mask_path):
                 digest.update(b"-" if path is None else _sampled(path))
+    if scene.light is not None:
+        add([scene.light.follows_camera, list(scene.light.maps)])
+        for light in scene.light.maps.values():
+            digest.update(_bytes(light.radiance) + _bytes(light.rotation))
     if scene.points is not None:
         for tensor in (scene.points.positions, scene.points.colors):
             digest.update(_bytes(tensor))

@@ -136,6 +136,7 @@ def _normals(mesh: Mesh) -> Tensor:
 class Proxy:
     """Rays against a mesh made by `fuse`, for points near it rather than on it.  On the CPU.
 
+    A `relight.shading.tracing.RadianceTracer`: what is hit sends the mesh's colours in all directions.
     lift: world units; how far above the mesh rays start.
     """
 
@@ -147,12 +148,29 @@ class Proxy:
     def closest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For (N, 3) points: (N, 3) places on the mesh, lifted, and unit normals and colours there."""
         places, face, weights = self.tracer.closest(points)
-        corners, weights = self.mesh.faces[face].long(), weights[..., None]
-        assert self.mesh.normals is not None and self.mesh.colors is not None
-        normals = normalize((self.mesh.normals[corners] * weights).sum(1), dim=-1, eps=1e-12)
-        colors = (self.mesh.colors[:, :3][corners] * weights).sum(1)
-        return places + self.lift * normals, normals, colors
+        assert self.mesh.normals is not None
+        normals = (self.mesh.normals[self.mesh.faces[face].long()] * weights[..., None]).sum(1)
+        normals = normalize(normals, dim=-1, eps=1e-12)
+        return places + self.lift * normals, normals, self._colors(face, weights)
+
+    def _colors(self, face: Tensor, weights: Tensor) -> Tensor:
+        assert self.mesh.colors is not None
+        return (self.mesh.colors[:, :3][self.mesh.faces[face].long()] * weights[..., None]).sum(1)
 
     def above(self, surface: Surface) -> Surface:
         """(N,) points of a splat, moved to where rays may start.  Its depth may lie behind the mesh, in the dark."""
         return replace(surface, position=self.closest(surface.position)[0].to(surface.position))
+
+    def occluded(self, origins: Tensor, directions: Tensor, far: Tensor) -> Tensor:
+        """See `relight.shading.tracing.Tracer`."""
+        return self.tracer.occluded(origins, directions, far)
+
+    def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
+        """See `relight.shading.tracing.Tracer`."""
+        return self.tracer.trace(origins, directions)
+
+    def incoming(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+        """See `relight.shading.tracing.RadianceTracer`; for rays without end."""
+        index, face, weights = self.tracer.first_hits(origins, directions)
+        hit = torch.zeros(len(origins), dtype=torch.bool).index_fill(0, index, True)
+        return hit, torch.zeros_like(directions).index_copy(0, index, self._colors(face, weights).to(directions))

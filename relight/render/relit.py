@@ -12,13 +12,19 @@ from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.render.deferred import GBuffer, blend, gbuffer
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.proxy import Proxy
 from relight.render.splats import create_rasterizer
 from relight.render.transfer import Shadowed, Transfer, bake, mirrored
+from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
 from relight.shading.shade import Estimator, SplitSum, shade
+
+SAMPLES = 64
+"""A pixel, of pictures in the light of the photographs."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +39,36 @@ class Shader:
     proxy: Proxy | None = None
     transfer: Transfer | None = None
 
-    def __call__(
-        self, gaussians: Gaussians, camera: Camera, light: Environment, *, rays: int, seed: int = 0
-    ) -> tuple[GBuffer, Tensor]:
-        """What the camera sees of the materials, and their (N, 3) linear radiance by split-sum.
-
-        rays: a pixel, for what surfaces mirror.  Differentiable in the Gaussians and the light, not in visibility.
-        """
+    def buffer(self, gaussians: Gaussians, camera: Camera, light: Environment) -> GBuffer:
+        """What the camera sees of the materials, and in `further` of irradiance / pi.  Differentiable."""
         sky = None if self.transfer is None else self.transfer.irradiance(light)
-        buffer = gbuffer(self.rasterizer, gaussians, camera, options=self.options, further=sky)
+        return gbuffer(self.rasterizer, gaussians, camera, options=self.options, further=sky)
+
+    def split_sum(self, buffer: GBuffer, light: Environment, *, rays: int, seed: int = 0) -> Tensor:
+        """(N, 3) linear radiance of a buffer's points, without noise but for shadows in what they mirror.
+
+        rays: a point, along what it mirrors.  Differentiable in materials and light, not in visibility.
+        """
         if self.proxy is None or buffer.further is None:
-            return buffer, shade(buffer.surface, light, SplitSum())
+            return shade(buffer.surface, light, SplitSum())
         around = mirrored(self.proxy.above(buffer.surface), self.proxy, rays=rays, seed=seed)
-        return buffer, shade(buffer.surface, Shadowed(light, buffer.further, *around), SplitSum())
+        return shade(buffer.surface, Shadowed(light, buffer.further, *around), SplitSum())
+
+    def monte_carlo(self, buffer: GBuffer, light: Environment, *, samples: int, seed: int = 0) -> Tensor:
+        """(N, 3) linear radiance of a buffer's points, with noise and no bias: coats by rays, what is under them by
+        baked irradiance, which has no noise.  Differentiable as `split_sum`.
+        """
+        if self.proxy is None or buffer.further is None:
+            return shade(buffer.surface, light, FastMonteCarlo(samples), seed=seed)
+        surface = self.proxy.above(buffer.surface)
+        coat = shade(surface, light, FastMonteCarlo(samples, coat_only=True), tracer=self.proxy, seed=seed)
+        return coat + buffer.further * Bsdf(surface).under
 
 
 class Relit:
     """A splat that `distill` has given materials to.
 
-    mesh: what rays meet, as `fuse` makes it; None for no shadows.  light: that of the photographs.
+    mesh: what rays meet, as `fuse` makes it; None for no shadows.  lighting: that of the photographs.
     extent: of the scene, world units.  Raises MissingPartError for a splat without materials.
     """
 
@@ -59,35 +76,37 @@ class Relit:
         self,
         gaussians: Gaussians | None,
         mesh: Mesh | None = None,
-        light: Environment | None = None,
+        lighting: Lighting | None = None,
         *,
         extent: float = 1.0,
         rasterizer: SplatRasterizer | None = None,
     ):
         if gaussians is None or not has_materials(gaussians):
             raise MissingPartError("relighting: the scene has no splat with materials; run radiance and distill first")
-        self.gaussians, self.light = gaussians, light
+        self.gaussians, self.lighting = gaussians, lighting or Lighting()
         self.rasterizer = rasterizer or create_rasterizer()
         self.options = RasterOptions.for_extent(extent)
         self.proxy = None if mesh is None else Proxy(mesh)
         self._photographed: Shader | None = None
 
-    def photographed(self, camera: Camera) -> tuple[Tensor, Tensor]:
+    def photographed(self, camera: Camera, name: str | None = None) -> tuple[Tensor, Tensor]:
         """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha: materials and what is left of the captured look.
 
-        Raises MissingPartError for a scene without light.
+        name: of the photographs' lights; None for the main one.  Raises MissingPartError for a scene without light.
         """
-        if self.light is None:
+        light = self.lighting.of(name, camera.camera_from_world)
+        if light is None:
             raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
         if self._photographed is None:
             transfer = None
             if self.proxy is not None:
                 places, normals, _ = self.proxy.closest(self.gaussians.means)
-                transfer = bake(self.proxy, places, normals, self.light.rotation)
+                transfer = bake(self.proxy, places, normals, light.rotation)
             self._photographed = Shader(self.rasterizer, self.options, self.proxy, transfer)
         with torch.no_grad():
-            buffer, shaded = self._photographed(self.gaussians, camera, self.light, rays=16)
-            return blend(buffer, shaded), buffer.splat.alpha
+            shader = self._photographed
+            buffer = shader.buffer(self.gaussians, camera, light)
+            return blend(buffer, shader.monte_carlo(buffer, light, samples=SAMPLES)), buffer.splat.alpha
 
     def buffer(self, camera: Camera) -> GBuffer:
         """The materials that the camera sees."""

@@ -1,7 +1,7 @@
 """Far light to splats with shadows, worked out once: what of the sky each Gaussian sees, and what it sees instead.
 
     proxy = Proxy(fuse(...))
-    baked = bake(proxy, places, normals, light.rotation)
+    baked = bake(proxy, places, normals, light.rotation)   # any light may follow; those of this rotation fit best
     irradiance = baked.irradiance(light)          # (N, 3), in every step of a fit
 
 A Gaussian's irradiance is linear in the light, so it is one matrix product and has no noise.
@@ -29,21 +29,32 @@ _RAYS = 1 << 21
 
 @dataclass(frozen=True)
 class Transfer:
-    """weights: (N, R * 2R) what the radiance of each cell of the light's map adds to irradiance / pi at N points:
+    """weights: (N, R * 2R) what the radiance of each cell of directions adds to irradiance / pi at N points:
     visibility x cosine x solid angle / pi.  bounced: (N, 3) irradiance / pi from the proxy's own colours.
+    rotation: (3, 3), as of `Environment`, of the grid of directions.
     """
 
     weights: Tensor
     bounced: Tensor
+    rotation: Tensor
 
     def irradiance(self, light: Environment) -> Tensor:
-        """(N, 3) irradiance / pi.  Differentiable in the light's radiance.  The light's rotation must be that of the
-        map that was baked for."""
-        return self.weights @ _cells(light.radiance) + self.bounced
+        """(N, 3) irradiance / pi.  Differentiable in the light's radiance."""
+        return self.weights @ self.cells(light) + self.bounced
+
+    def cells(self, light: Environment) -> Tensor:
+        """(R * 2R, 3) mean radiance of a light, of any rotation and size, in the cells."""
+        if torch.equal(light.rotation, self.rotation):
+            return adaptive_avg_pool2d(light.radiance.permute(2, 0, 1)[None], (ROWS, 2 * ROWS))[0].flatten(1).mT
+        fine = ROWS * max(2, -(-light.radiance.shape[0] // ROWS))
+        v, u = torch.meshgrid(torch.arange(fine) + 0.5, torch.arange(2 * fine) + 0.5, indexing="ij")
+        uv = torch.stack([u / (2 * fine), v / fine], -1).to(light.radiance)
+        seen = light.eval(Environment(light.radiance, self.rotation).directions(uv))
+        return adaptive_avg_pool2d(seen.permute(2, 0, 1)[None], (ROWS, 2 * ROWS))[0].flatten(1).mT
 
 
 def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, seed: int = 0) -> Transfer:
-    """Transfer to (N, 3) places above the proxy with (N, 3) unit normals, world, for environments of this `rotation`.
+    """Transfer to (N, 3) places above the proxy with (N, 3) unit normals, world, by a grid of this `rotation`.
 
     The proxy's colours count as light: radiance in linear units, the same in all directions.
     One ray a cell, somewhere within it, as neighbouring points average.  Not differentiated.
@@ -62,17 +73,12 @@ def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, see
         direction = frame.directions((corner + within) / torch.tensor([2 * ROWS, ROWS]))
         received = (direction * normal[:, None]).sum(-1).clamp_min(0) * solid / math.pi
         wanted = received > 0
-        hit, surface = proxy.tracer.trace(place[:, None].expand_as(direction)[wanted], direction[wanted])
+        hit, surface = proxy.trace(place[:, None].expand_as(direction)[wanted], direction[wanted])
         blocked, light = torch.zeros_like(wanted), torch.zeros_like(direction)
         blocked[wanted], light[wanted] = hit, surface.base_color * hit[:, None]
         weights.append(torch.where(blocked, 0.0, received))
         bounced.append((light * received[..., None]).sum(1))
-    return Transfer(torch.cat(weights), torch.cat(bounced))
-
-
-def _cells(radiance: Tensor) -> Tensor:
-    """(R * 2R, 3) mean radiance of the cells of the grid."""
-    return adaptive_avg_pool2d(radiance.permute(2, 0, 1)[None], (ROWS, 2 * ROWS))[0].flatten(1).mT
+    return Transfer(torch.cat(weights), torch.cat(bounced), rotation)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,7 @@ def mirrored(surface: Surface, proxy: Proxy, *, rays: int = 1, seed: int = 0) ->
         direction = to_world(reflect(view, half), normal)
         start = surface.position[:, None].expand_as(direction)
         above = (direction * normal).sum(-1) > 0
-        hit, seen = proxy.tracer.trace(start[above], direction[above])
+        hit, seen = proxy.trace(start[above], direction[above])
         light, blocked = torch.zeros_like(direction), torch.zeros_like(above)
         light[above], blocked[above] = seen.base_color * hit[:, None], hit
         return light.mean(1), 1 - blocked.to(light).mean(1)

@@ -32,10 +32,11 @@ from relight.shading.surface import Surface, dot, to_local, to_world
 class Bsdf:
     """The BSDF at the points of a surface, with what doesn't depend on the light worked out once.
 
-    compensate: put multiply scattered energy back.  Differentiable in all of the surface and in light directions.
+    compensate: put multiply scattered energy back.  coat_only: leave out what is under the coat.
+    Differentiable in all of the surface and in light directions.
     """
 
-    def __init__(self, surface: Surface, *, compensate: bool = True):
+    def __init__(self, surface: Surface, *, compensate: bool = True, coat_only: bool = False):
         self.surface = surface
         self.normal = surface.normal
         self.n_v = dot(surface.normal, surface.view).clamp_min(COSINE_MIN)
@@ -45,6 +46,8 @@ class Bsdf:
         metal_f0, metal_f90 = self._compensated(surface.base_color, torch.ones_like(f90), compensate)
         # Only the dielectric has something under it, so only its own reflection takes light away from there.
         self.under = surface.diffuse_color * (1 - f0 * self.a - f90 * self.b).clamp_min(0)
+        if coat_only:
+            self.under = torch.zeros_like(self.under)
         # F is linear in f0 and f90, and so are both materials' lobes: their mixture is one lobe.
         metallic = surface.metallic[..., None]
         self.f0, self.f90 = torch.lerp(f0, metal_f0, metallic), torch.lerp(f90, metal_f90, metallic)
@@ -81,7 +84,7 @@ class Bsdf:
         diffuse = self._wide(self.under, light) / math.pi
         return torch.where(lit[..., None], (diffuse + specular) * n_l[..., None], 0.0)
 
-    def _share(self) -> Tensor:
+    def coat_share(self) -> Tensor:
         """(...,) how often the coat is sampled; not differentiated."""
         coat = self.specular_albedo().detach().mean(-1)
         base = self.under.detach().mean(-1)
@@ -92,7 +95,7 @@ class Bsdf:
     def pdf(self, light: Tensor) -> Tensor:
         """Density of `sample`, 1/sr, (...,) or (..., S)."""
         n_l, n_h, _ = self._halfway(light)
-        share = self._wide(self._share(), light)
+        share = self._wide(self.coat_share(), light)
         coat = pdf_reflected(self._wide(self.n_v, light), n_h, self._wide(self.alpha, light))
         return torch.where(n_l > 0, share * coat + (1 - share) * n_l / math.pi, 0.0)
 
@@ -112,7 +115,7 @@ class Bsdf:
             mirrored = 2 * dot(view, h)[..., None] * h - view
             r, phi = u[..., 1].sqrt(), 2 * math.pi * u[..., 2]
             cosine = torch.stack([r * phi.cos(), r * phi.sin(), (1 - u[..., 1]).clamp_min(0).sqrt()], -1)
-            coat = u[..., 0] < self._wide(self._share(), u)
+            coat = u[..., 0] < self._wide(self.coat_share(), u)
             return torch.nn.functional.normalize(
                 to_world(torch.where(coat[..., None], mirrored, cosine), normal), dim=-1
             )

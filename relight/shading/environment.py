@@ -43,11 +43,18 @@ class Environment:
         """For worlds with +Z up: see `Z_UP`."""
         return Environment(radiance, torch.tensor(Z_UP).to(radiance))
 
+    def rotated(self, rotation: Tensor) -> Environment:
+        """The same map with another `rotation`; what was worked out from the map alone is kept."""
+        other = Environment(self.radiance, rotation)
+        kept = ("cells", "_irradiance", "prefiltered")
+        other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return other
+
     def turned(self, angle: float) -> Environment:
         """The light turned by `angle` radians about the map's vertical axis: what was at u is at u + angle / 2 pi."""
         c, s = math.cos(angle), math.sin(angle)
         turn = self.rotation.new_tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-        return Environment(self.radiance, turn @ self.rotation)
+        return self.rotated(turn @ self.rotation)
 
     def upright(self, up: tuple[float, float, float] | None) -> Environment:
         """The light, given with +y up, stood up in a world whose unit `up` is this; as it is if that is not known.
@@ -71,7 +78,7 @@ class Environment:
             cross = torch.linalg.cross(towards, y)
             k = torch.tensor([[0, -cross[2], cross[1]], [cross[2], 0, -cross[0]], [-cross[1], cross[0], 0]])
             turn = torch.eye(3) + k + k @ k / (1 + towards @ y)
-        return Environment(self.radiance, self.rotation @ turn.to(self.rotation))
+        return self.rotated(self.rotation @ turn.to(self.rotation))
 
     def uv(self, directions: Tensor) -> Tensor:
         """(..., 2) texture coordinates of (..., 3) unit world directions."""
@@ -93,7 +100,7 @@ class Environment:
         return bilinear(self.radiance, self.uv(directions))
 
     @cached_property
-    def _cells(self) -> tuple[Tensor, Tensor, Tensor]:
+    def cells(self) -> tuple[Tensor, Tensor, Tensor]:
         """For sampling: cumulative sums of rows (H,), of columns in each row plus the row's number (H * W,), and the
         density (H, W), 1/sr, of the cells.
 
@@ -123,12 +130,12 @@ class Environment:
         uv = self.uv(directions)
         x = (uv[..., 0] % 1 * width).long().clamp(0, width - 1)
         y = (uv[..., 1] * height).long().clamp(0, height - 1)
-        return self._cells[2][y, x]
+        return self.cells[2][y, x]
 
     def sample(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., 2) in 0 to 1 to (..., 3) directions, (..., 3) radiance, (...,) density; radiance is differentiated."""
         height, width = self.radiance.shape[:2]
-        rows, columns, density = self._cells
+        rows, columns, density = self.cells
         with torch.no_grad():
             u = u.double().clamp(0, 1 - 1e-9)
             row = torch.searchsorted(rows, u[..., 0].contiguous(), right=True).clamp(0, height - 1)

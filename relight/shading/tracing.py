@@ -23,3 +23,15 @@ class Tracer(Protocol):
     def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
         """(N,) bool, where a ray hits, and the surface there, (N,), seen from the origin; or anything finite."""
         ...
+
+
+@runtime_checkable
+class RadianceTracer(Tracer, Protocol):
+    """One that also knows the light that surfaces send, so that no further rays are needed to find it out."""
+
+    def incoming(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+        """As `occluded`, and (N, 3) linear radiance that what is hit sends to the origin, 0 where nothing is.
+
+        Not differentiated.
+        """
+        ...

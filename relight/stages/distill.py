@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate as resized
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.gloss import likely_metal, spread_over_views
-from relight.fit.losses import normal_consistency, photometric, smoothness
+from relight.fit.gloss import Seen, likely_metal, seen_over_views
+from relight.fit.lighting import FittedLighting
+from relight.fit.losses import noisy_squares, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
-from relight.fit.sky import solve_shading
+from relight.fit.sky import solve_light, solve_shading
+from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.render import tracing
-from relight.render.deferred import blend, displayed
+from relight.render.deferred import GBuffer, blend, displayed
 from relight.render.protocol import RasterOptions
 from relight.render.proxy import Proxy, fuse
 from relight.render.relit import Shader
 from relight.render.splats import create_rasterizer
 from relight.render.transfer import bake
 from relight.scene import Scene
-from relight.shading.learnable import LearnableEnvironment
+from relight.shading.environment import Environment
 from relight.stages.base import Checkpoint, Job, Stage
-from relight.views import Views
+from relight.views import Photo, View, Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
 MESH = ("vertices", "faces", "normals", "colors")
+ALL = 8.0
+"""Logit of a progress of 1."""
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
 
@@ -108,17 +111,33 @@ class Joint(Diffuse):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refine(Joint):
+    """Monte Carlo instead of split-sum, whose error a fit would pay for with roughness."""
+
+    iterations: int = 300
+    samples: int = 16
+    """Of the light and of the BSDF, a pixel and estimate; each step takes two estimates."""
+    look_rate: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distill(Stage):
     """Base colour, roughness, metallic and light of a splat.
 
-    Ye, Hou and Zhou, Progressive Radiance Distillation, arXiv 2408.07595, 2024.
+    Ye, Hou and Zhou, Progressive Radiance Distillation, arXiv 2408.07595, 2024; with rays against a mesh, and Monte
+    Carlo at the end.
 
     A pixel is progress x shaded materials + (1 - progress) x captured look.  Highlights are explained first, as metal,
-    which is the less ambiguous part; then the rest; then all of it together.  Light has no shadows here.
+    which is the less ambiguous part; then the rest; then all of it together.
+
+    Light is learned, unless the capture gives it (`data.light`).  Where photographs name several lights, each has a map
+    of its own, and where light follows the camera (`data.light_frame`) its map does; one captured look can't stand for
+    photographs under different light, so it is left out then.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light", "mesh")
+    version: ClassVar[int] = 2
 
     specular: Specular = field(default_factory=Specular)
     """Everything is metal: mirror-like light only."""
@@ -126,6 +145,11 @@ class Distill(Stage):
     """Metallic starts anew at `metallic_start` and is learned."""
     joint: Joint = field(default_factory=Joint)
     """Everything, in smaller steps."""
+    refine: Refine = field(default_factory=Refine)
+    """Everything, by Monte Carlo."""
+    captured_look: Literal["always", "early", "never"] = "always"
+    """Where the captured look takes part in pixels; early: in `specular` and `diffuse` only.  Without it there is no
+    `specular`."""
     metallic_start: float = 0.1
     """Metallic at the start of `diffuse`, where photographs do not tell by how colour moves with the eye.  0 to 1."""
     base_color_start: float = 0.5
@@ -180,9 +204,13 @@ class _Distillation:
             shape = (n, 3) if name == "base_color" else (n,)
             tensors[name] = torch.full(shape, math.log(value / (1 - value)), device=job.device)
         self.parameters = Parameters(tensors, dict.fromkeys(tensors, 0.0))
-        self.light = LearnableEnvironment.constant(options.light_size, options.light_start).to(job.device)
-        self.light_adam = torch.optim.Adam(self.light.parameters(), lr=0.0)
-        self.phases: list[Phase] = [options.specular, options.diffuse, options.joint]
+        self.light = FittedLighting(
+            views, scene.light, size=options.light_size, brightness=options.light_start, device=job.device
+        )
+        self.captured_look = "never" if self.light.several else options.captured_look
+        self.phases: list[Phase] = [options.specular, options.diffuse, options.joint, options.refine]
+        if self.captured_look == "never":
+            self.phases[0] = replace(options.specular, iterations=0)
         self.order = torch.empty(0, dtype=torch.long)
         self.step, self.quality = 0, 0.0
         self.shader = Shader(self.rasterizer, self.raster)
@@ -195,10 +223,13 @@ class _Distillation:
         first = 0
         for number, phase in enumerate(self.phases):
             last = first + phase.iterations
-            if number == 1 and self.step == first and phase.iterations:
+            if number == 1 and self.step == first and first < total:
                 self._free_metallic()
                 if self.options.shadows:
                     self._make_shadows()
+            if self._all_shaded(phase):
+                with torch.no_grad():
+                    self.parameters["progress"].fill_(ALL)
             if first <= self.step < last:
                 self._set_rates(phase)
             while self.step < last:
@@ -218,25 +249,56 @@ class _Distillation:
     def _make_shadows(self) -> None:
         """A mesh from the splat as it is now; then light and base colour as if all were diffuse."""
         cameras = [self.views.camera(i).to(self.job.device) for i in range(len(self.views))]
-        proxy = Proxy(fuse(self.rasterizer, self._gaussians().detach(), cameras, options=self.raster))
+        splat = self._gaussians().detach()
+        proxy = Proxy(fuse(self.rasterizer, splat, cameras, options=self.raster))
         self.places, normals, look = proxy.closest(self.parameters["means"])
-        self._bake(proxy, normals)
-        assert self.shader.transfer is not None
-        shading = solve_shading(look, self.shader.transfer)
-        finer = resized(shading.radiance.permute(2, 0, 1)[None], self.light.log_radiance.shape[:2])[0].permute(1, 2, 0)
+        light = self.light.now().main
+        self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
+        albedo = self._solve(splat, look)
+        metal = torch.full_like(albedo[:, 0], self.options.metallic_start)
+        if not self.light.given.follows_camera:
+            # Under one light, what changes with the eye is a highlight.
+            guesses = [likely_metal(seen, self.options.metallic_start) for seen in self._seen_by_light(splat).values()]
+            metal = torch.stack(guesses).mean(0)
         with torch.no_grad():
-            self.light.log_radiance.copy_(finer.clamp_min(1e-3 * float(finer.mean())).log())
-            self.parameters["base_color"].copy_(torch.logit(shading.albedo.clamp(0.02, 0.95)))
-            irradiance = self.shader.transfer.irradiance(self.light.light())
-            spread, count = spread_over_views(self.rasterizer, self._gaussians().detach(), self.views, self.raster)
-            metal = likely_metal(spread, count, irradiance, self.options.metallic_start)
+            self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
             self.parameters["metallic"].copy_(torch.logit(metal.clamp(0.03, 0.97)))
-        self.light_adam.state.clear()
 
-    def _bake(self, proxy: Proxy, normals: Tensor) -> None:
+    def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
+        """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
+        transfer = self.shader.transfer
+        assert transfer is not None
+        if self.light.known or self.light.given.follows_camera:
+            seen = self._seen(splat, self.views)
+            return torch.where(seen.count[:, None] > 0, seen.mean / seen.irradiance.clamp_min(1e-3), 0.5)
+        if not self.light.several:
+            shading = solve_shading(look, transfer)
+            self.light.start(dict.fromkeys(self.light.names, shading.radiance))
+            return shading.albedo
+        by_light = self._seen_by_light(splat)
+        means = torch.stack([torch.where(seen.count[:, None] > 0, seen.mean, look) for seen in by_light.values()])
+        albedo = solve_shading(means.mean(0), transfer).albedo
+        radiance = [solve_light(mean, albedo, transfer) for mean in means]
+        self.light.start(dict(zip(by_light, radiance, strict=True)))
+        return albedo
+
+    def _seen_by_light(self, splat: Gaussians) -> dict[str, Seen]:
+        """What the photographs under each light show."""
+        names = sorted({view.light or "" for view in self.views})
+        groups = {n: replace(self.views, views=tuple(v for v in self.views if (v.light or "") == n)) for n in names}
+        return {name: self._seen(splat, group) for name, group in groups.items()}
+
+    def _seen(self, splat: Gaussians, views: Views) -> Seen:
+        def irradiance(view: View, camera: Camera) -> Tensor:
+            assert self.shader.transfer is not None
+            return self.shader.transfer.irradiance(self.light.of(view, camera))
+
+        return seen_over_views(self.rasterizer, splat, views, self.raster, irradiance)
+
+    def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
         self.start = replace(self.start, channels={**self.start.channels, "normal": normals})
-        transfer = bake(proxy, self.places, normals, self.light.rotation, seed=self.job.seed)
+        transfer = bake(proxy, self.places, normals, rotation, seed=self.job.seed)
         self.shader = Shader(self.rasterizer, self.raster, proxy, transfer)
 
     def _free_metallic(self) -> None:
@@ -259,31 +321,66 @@ class _Distillation:
         }
         rates = {name: rate * phase.geometry_rate for name, rate in shapes.items()}
         rates |= {"sh": 2.5e-4 * phase.look_rate, "metallic": phase.metallic_rate, "progress": phase.progress_rate}
+        if self._all_shaded(phase):
+            rates |= {"sh": 0.0, "progress": 0.0}
         rates |= {"base_color": phase.material_rate, "roughness": phase.material_rate}
         for name, rate in rates.items():
             self.parameters.set_rate(name, rate)
-        for group in self.light_adam.param_groups:
-            group["lr"] = phase.light_rate
+        self.light.set_rate(phase.light_rate)
+
+    def _all_shaded(self, phase: Phase) -> bool:
+        """Whether nothing is left of the captured look."""
+        return self.captured_look == "never" or (self.captured_look == "early" and isinstance(phase, Joint))
 
     def _one_step(self, phase: Phase) -> tuple[float, float]:
-        o = self.options
+        """The loss, and the mean squared error of the picture."""
         if len(self.order) == 0:
             self.order = torch.randperm(len(self.views), generator=self.generator)
         index, self.order = int(self.order[0]), self.order[1:]
         photo, camera = self.views.photo(index).to(self.job.device), self.views.camera(index).to(self.job.device)
-        buffer, shaded = self.shader(self._gaussians(), camera, self.light.light(), rays=o.rays, seed=self.step)
-        color, alpha = blend(buffer, shaded), buffer.splat.alpha
+        light = self.light.of(self.views[index], camera)
+        buffer = self.shader.buffer(self._gaussians(), camera, light)
         expected, behind = photo.rgb, torch.zeros_like(photo.rgb)
         if photo.alpha is not None:
             background = torch.rand(3, generator=self.generator).to(self.job.device)
-            behind = (1 - alpha)[..., None] * background
+            behind = (1 - buffer.splat.alpha)[..., None] * background
             expected = photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None])
-        color = color + behind
-        loss = photometric(color.permute(2, 0, 1), expected.permute(2, 0, 1), o.dssim_weight, photo.mask)
-        if phase.direct_weight:
-            shown = displayed(buffer, shaded) + behind
-            direct = photometric(shown.permute(2, 0, 1), expected.permute(2, 0, 1), o.dssim_weight, photo.mask)
-            loss = loss + phase.direct_weight * direct
+        if isinstance(phase, Refine):
+            loss, shaded = self._noisy_loss(phase, photo, buffer, light)
+        else:
+            shaded = self.shader.split_sum(buffer, light, rays=self.options.rays, seed=self.step)
+            loss = torch.zeros(())
+            if phase.direct_weight:
+                loss = phase.direct_weight * self._photometric(displayed(buffer, shaded) + behind, expected, photo)
+        color = blend(buffer, shaded) + behind
+        loss = loss + self._photometric(color, expected, photo) + self._priors(phase, photo, buffer)
+        if self.options.normal_weight and phase.geometry_rate:
+            loss = loss + self.options.normal_weight * normal_consistency(buffer.splat, camera)
+        loss.backward()
+        self.parameters.step()
+        self.light.step()
+        error = (color.detach() - expected).square()
+        return float(loss.detach()), float(error.mean() if photo.mask is None else error[photo.mask].mean())
+
+    def _photometric(self, found: Tensor, expected: Tensor, photo: Photo) -> Tensor:
+        pair = found.permute(2, 0, 1), expected.permute(2, 0, 1)
+        return photometric(*pair, self.options.dssim_weight, photo.mask)
+
+    def _noisy_loss(self, phase: Refine, photo: Photo, buffer: GBuffer, light: Environment) -> tuple[Tensor, Tensor]:
+        """Of two estimates; and their mean, cut off, for the loss of what progress and captured look make of it."""
+        one, two = (
+            self.shader.monte_carlo(buffer, light, samples=phase.samples, seed=2 * self.step + i) for i in (0, 1)
+        )
+        usable = torch.ones_like(buffer.mask) if photo.mask is None else photo.mask
+        if photo.alpha is not None:
+            usable = usable & (photo.alpha > 0.99)
+        counts = usable[buffer.mask] & (buffer.splat.alpha[buffer.mask] > 0.99)
+        loss = noisy_squares(one[counts], two[counts], photo.linear()[buffer.mask][counts])
+        return phase.direct_weight * loss, ((one + two) / 2).detach()
+
+    def _priors(self, phase: Phase, photo: Photo, buffer: GBuffer) -> Tensor:
+        """What is likely of materials and light before any photograph is seen."""
+        alpha, loss = buffer.splat.alpha, torch.zeros(())
         if phase.color_weight:
             flat = torch.zeros_like(photo.rgb)
             loss = loss + phase.color_weight * smoothness(buffer.spread(buffer.surface.base_color), flat, buffer.mask)
@@ -299,14 +396,7 @@ class _Distillation:
         if phase.smooth_weight:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)
-        if o.normal_weight and phase.geometry_rate:
-            loss = loss + o.normal_weight * normal_consistency(buffer.splat, camera)
-        loss.backward()
-        self.parameters.step()
-        self.light_adam.step()
-        self.light_adam.zero_grad()
-        error = (color.detach() - expected).square()
-        return float(loss.detach()), float(error.mean() if photo.mask is None else error[photo.mask].mean())
+        return loss
 
     def _gaussians(self) -> Gaussians:
         p = self.parameters
@@ -315,34 +405,27 @@ class _Distillation:
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
     def _scene(self) -> Scene:
-        with torch.no_grad():
-            light = self.light.light()
-        light = replace(light, radiance=light.radiance.detach().clone())
         mesh = self.scene.mesh if self.shader.proxy is None else self.shader.proxy.mesh
-        return replace(self.scene, gaussians=self._gaussians().detach(), light=light, mesh=mesh)
+        return replace(self.scene, gaussians=self._gaussians().detach(), light=self.light.found(), mesh=mesh)
 
     def _checkpoint(self) -> Checkpoint:
-        tensors = {**self.parameters.state(), "order": self.order, "generator": self.generator.get_state()}
-        tensors["light"] = self.light.log_radiance.detach()
-        for key, value in self.light_adam.state.get(self.light.log_radiance, {}).items():
-            tensors[f"light_adam.{key}"] = value
-        if self.shader.proxy is not None:
+        tensors = {**self.parameters.state(), **self.light.state()}
+        tensors |= {"order": self.order, "generator": self.generator.get_state()}
+        if self.shader.proxy is not None and self.shader.transfer is not None:
             mesh = self.shader.proxy.mesh
-            parts = {f"mesh.{name}": getattr(mesh, name) for name in MESH}
-            tensors |= {"places": self.places, "normals": self.start.channels["normal"], **parts}
+            tensors |= {f"mesh.{name}": getattr(mesh, name) for name in MESH}
+            tensors |= {"places": self.places, "rotation": self.shader.transfer.rotation}
+            tensors["normals"] = self.start.channels["normal"]
         return Checkpoint(self.step, tensors, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.quality = saved.step, float(str(saved.values["quality"]))
         self.parameters.restore(saved.tensors)
-        self.order, light = saved.tensors["order"], self.light.log_radiance
+        self.light.restore(saved.tensors)
+        self.order = saved.tensors["order"]
         self.generator.set_state(saved.tensors["generator"])
-        with torch.no_grad():
-            light.copy_(saved.tensors["light"])
-        state = {k.split(".")[1]: v.clone() for k, v in saved.tensors.items() if k.startswith("light_adam.")}
-        if state:
-            self.light_adam.state[light] = state
         if "places" in saved.tensors:
             self.places = saved.tensors["places"]
             vertices, faces, normals, colors = (saved.tensors[f"mesh.{name}"] for name in MESH)
-            self._bake(Proxy(Mesh(vertices, faces, normals=normals, colors=colors)), saved.tensors["normals"])
+            proxy = Proxy(Mesh(vertices, faces, normals=normals, colors=colors))
+            self._bake(proxy, saved.tensors["normals"], saved.tensors["rotation"])

@@ -21,6 +21,7 @@ from relight.render.tracing import unavailable
 from relight.scene import Frame, Scene
 from relight.scene_io import save_scene
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.views import View, Views
 
 SIZE = 32
@@ -72,7 +73,7 @@ def run(tmp_path, monkeypatch) -> Path:
         Image.fromarray(rgba).save(pictures / f"{i:03d}.png")
         views.append(View(f"test/{i:03d}", pictures / f"{i:03d}.png", camera, "test"))
     gaussians, mesh = wall()
-    light = Environment.z_up(torch.full((8, 16, 3), 0.8))
+    light = Lighting.everywhere(Environment.z_up(torch.full((8, 16, 3), 0.8)))
     has_rays = unavailable() is None
     frame = Frame(radius=4.0, up=(0.02, -0.03, 0.999))
     scene = Scene(frame, Views(tuple(views)), gaussians=gaussians, light=light, mesh=mesh if has_rays else None)

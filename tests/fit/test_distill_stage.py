@@ -21,9 +21,10 @@ from relight.render.splats import create_rasterizer
 from relight.scene import Frame, Scene
 from relight.scene_io import load_scene, save_scene
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.shade import SplitSum, shade
 from relight.stages.base import Interrupted
-from relight.stages.distill import Diffuse, Distill, Joint, Phase, Specular
+from relight.stages.distill import Diffuse, Distill, Joint, Phase, Refine, Specular
 from relight.testing.job import MemoryJob
 from relight.views import View, Views
 
@@ -34,6 +35,7 @@ QUICK = {
     "specular": Specular(iterations=20, **FAST | {"metallic_rate": 0.0}),
     "diffuse": Diffuse(iterations=150, **FAST),
     "joint": Joint(iterations=80),
+    "refine": Refine(iterations=0),
     "light_size": 8,
     "shadows": False,  # the photographs have none
 }
@@ -82,20 +84,26 @@ def look_at_origin(angle: float, height: float) -> torch.Tensor:
     return pose
 
 
-@pytest.fixture(scope="module")
-def capture(tmp_path_factory) -> Scene:
-    """Twelve photographs of the ball, and its shape without materials."""
-    folder = tmp_path_factory.mktemp("capture")
-    views = []
+def photographed(folder: Path, lighting: Lighting) -> Scene:
+    """Twelve photographs of the ball, whose lights take turns, and its shape without materials."""
+    views, names = [], list(lighting.maps)
     for i in range(12):
         camera = Camera(look_at_origin(0.55 * i, 1.5 * math.sin(2 * i)), 50.0, 50.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
+        name = names[i % len(names)]
+        light = lighting.of(name, camera.camera_from_world)
+        assert light is not None
         with torch.no_grad():
             buffer = gbuffer(create_rasterizer(), ball(), camera)
-            picture = displayed(buffer, shade(buffer.surface, sky(), SplitSum()))
+            picture = displayed(buffer, shade(buffer.surface, light, SplitSum()))
         alpha = buffer.splat.alpha[..., None]
         write_image(folder / f"{i:02d}.png", torch.cat([picture / alpha.clamp_min(1e-4), alpha], -1).clamp(0, 1))
-        views.append(View(f"{i:02d}", folder / f"{i:02d}.png", camera, "train"))
+        views.append(View(f"{i:02d}", folder / f"{i:02d}.png", camera, "train", light=name))
     return Scene(Frame(radius=1.0), Views(tuple(views)), gaussians=replace(ball(), channels={}))
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory) -> Scene:
+    return photographed(tmp_path_factory.mktemp("capture"), Lighting.everywhere(sky()))
 
 
 def distilled(scene: Scene, folder: Path, **options: Any) -> tuple[Scene, MemoryJob]:
@@ -114,7 +122,8 @@ def test_materials_and_light_are_found(capture, tmp_path):
     assert (found * scale - truth["base_color"]).abs().mean() < 0.06
     assert channels["metallic"].mean() < 0.35
     # The bright side is where it was.
-    bright = result.light.radiance.detach().mean(-1)
+    assert result.light.main is not None
+    bright = result.light.main.radiance.mean(-1)
     assert bright[1:4, 3:7].mean() > 1.5 * bright.mean()
     # Under another light it looks as it should.
     pictures = []
@@ -131,19 +140,20 @@ def test_frozen_means_frozen(capture, tmp_path):
     still = dict.fromkeys(("geometry_rate", "look_rate", "metallic_rate", "progress_rate", "light_rate"), 0.0)
     only = Specular(iterations=5, **still)
     result, _ = distilled(capture, tmp_path, specular=only, diffuse=Diffuse(iterations=0), joint=Joint(iterations=0))
-    assert result.gaussians is not None and capture.gaussians is not None and result.light is not None
+    assert result.gaussians is not None and capture.gaussians is not None
+    assert result.light is not None and result.light.main is not None
     for name in ("means", "quats_wxyz", "log_scales", "logit_opacity", "sh"):
         assert torch.equal(getattr(result.gaussians, name), getattr(capture.gaussians, name)), name
     assert torch.allclose(result.gaussians.channels["progress"], torch.tensor(0.01))
     assert (result.gaussians.channels["base_color"] != result.gaussians.channels["base_color"][0, 0]).any()
-    assert torch.allclose(result.light.radiance, torch.tensor(1.0))
+    assert torch.allclose(result.light.main.radiance, torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("stop", [10, 60])
+@pytest.mark.parametrize("stop", [10, 60, 85])
 def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
     short = {
         "specular": Specular(iterations=20), "diffuse": Diffuse(iterations=50),
-        "joint": Joint(iterations=10), "light_size": 8, "shadows": True,
+        "joint": Joint(iterations=10), "refine": Refine(iterations=10, samples=4), "light_size": 8, "shadows": True,
     }  # fmt: skip
     whole, _ = distilled(capture, tmp_path, **short)
     job = MemoryJob(tmp_path, stop_at=stop)
@@ -151,18 +161,76 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
         Distill(**short).run(capture, job)
     again = Distill(**short).run(capture, MemoryJob(tmp_path, restored=job.saved))
     assert whole.gaussians is not None and again.gaussians is not None
-    assert whole.light is not None and again.light is not None
+    assert whole.light is not None and again.light is not None and whole.light.main and again.light.main
     for name, tensor in whole.gaussians.tensors().items():
         assert torch.equal(tensor, again.gaussians.tensors()[name]), name
-    assert torch.equal(whole.light.radiance, again.light.radiance)
+    assert torch.equal(whole.light.main.radiance, again.light.main.radiance)
 
 
-def test_light_is_kept_in_the_scene_folder(capture, tmp_path):
-    scene = replace(capture, light=sky().turned(0.3), views=None)
-    save_scene(scene, tmp_path, key="k")
+def other_sky() -> Environment:
+    return sky().turned(2.2)
+
+
+SEVERAL = Lighting({"a": sky(), "b": other_sky()})
+
+
+@pytest.mark.parametrize(
+    "lighting",
+    [SEVERAL, Lighting({"lamp": sky()}, follows_camera=True), Lighting({}, follows_camera=True)],
+    ids=["several lights", "turntable", "turntable, no light"],
+)
+def test_light_is_kept_in_the_scene_folder(capture, tmp_path, lighting):
+    save_scene(replace(capture, light=lighting, views=None), tmp_path, key="k")
     found = load_scene(tmp_path).light
-    assert found is not None and scene.light is not None
-    assert torch.equal(found.radiance, scene.light.radiance) and torch.equal(found.rotation, scene.light.rotation)
+    assert found is not None and found.follows_camera == lighting.follows_camera
+    assert list(found.maps) == list(lighting.maps)
+    for name, light in lighting.maps.items():
+        assert torch.equal(found.maps[name].radiance, light.radiance)
+        assert torch.equal(found.maps[name].rotation, light.rotation)
+
+
+def color_error(result: Scene, *, scaled: bool) -> float:
+    """Mean error of base colour, after the factor a channel that photographs can't tell, if `scaled`."""
+    assert result.gaussians is not None
+    found, truth = result.gaussians.channels["base_color"], ball().channels["base_color"]
+    scale = (truth * found).sum(0) / found.square().sum(0) if scaled else 1.0
+    return float((found * scale - truth).abs().mean())
+
+
+def test_a_light_that_is_given_stays_and_tells_the_scale_of_base_colour(capture, tmp_path):
+    given = replace(capture, light=Lighting.everywhere(sky()))
+    result, _ = distilled(given, tmp_path)
+    assert result.light is not None and result.light.main is not None
+    assert torch.equal(result.light.main.radiance, sky().radiance)
+    assert color_error(result, scaled=False) < 0.06
+
+
+@pytest.mark.parametrize("shadows", [False, True])
+def test_photographs_under_several_lights_give_a_map_each(tmp_path, shadows):
+    result, job = distilled(photographed(tmp_path, SEVERAL), tmp_path, shadows=shadows)
+    assert result.light is not None and set(result.light.maps) == {"a", "b"}
+    # The proxy of twelve small pictures is a rough one.
+    assert color_error(result, scaled=True) < (0.09 if shadows else 0.06)
+    for name, truth in SEVERAL.maps.items():
+        d = truth.directions(torch.tensor([[0.3, 0.3], [0.8, 0.3]]))  # the bright side of sky(), and its opposite
+        brighter = result.light.maps[name].eval(d).mean(-1)
+        expected = truth.eval(d).mean(-1)
+        assert (brighter[0] > brighter[1]) == (expected[0] > expected[1])
+    assert result.gaussians is not None and (result.gaussians.channels["progress"] > 0.99).all()
+    assert job.metrics["train_psnr"] > 25
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_light_of_a_turntable_follows_the_camera(tmp_path, known):
+    lighting = Lighting({"": sky()}, follows_camera=True)
+    scene = photographed(tmp_path, lighting)
+    scene = replace(scene, light=lighting if known else Lighting(follows_camera=True))
+    result, job = distilled(scene, tmp_path, shadows=not known)
+    assert result.light is not None and result.light.follows_camera and result.light.main is not None
+    assert color_error(result, scaled=not known) < 0.06
+    bright = result.light.main.radiance.mean(-1)
+    assert bright[1:4, 3:7].mean() > 1.5 * bright.mean()
+    assert job.metrics["train_psnr"] > 25
 
 
 def test_progress_decides_between_look_and_materials(capture):

@@ -19,6 +19,7 @@ from relight.render.tracing import unavailable
 from relight.render.transfer import bake, mirrored
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.shade import MonteCarlo
 from relight.shading.surface import Surface
 
@@ -94,6 +95,12 @@ def test_baking_for_a_turned_light_turns_the_weights():
     torch.testing.assert_close(baked.irradiance(light), light.irradiance(tilted), rtol=0.03, atol=0)
 
 
+def test_a_light_of_another_rotation_is_resampled():
+    light, tilted = sky().turned(0.8), normalize(torch.tensor([[0.5, 1.0, -0.3]]), dim=-1)
+    baked = bake(Proxy(square(-500.0, half=1e-3)), torch.zeros(1, 3), tilted, torch.eye(3))
+    torch.testing.assert_close(baked.irradiance(light), light.irradiance(tilted), rtol=0.03, atol=0)
+
+
 def test_gradients_reach_the_light_through_baked_irradiance():
     radiance = sky().radiance.requires_grad_()
     baked = bake(Proxy(square(-5.0)), torch.zeros(1, 3), UP, torch.eye(3))
@@ -146,7 +153,7 @@ def test_relit_in_the_photographs_light_is_the_fits_picture():
     """Two ways to one picture: split-sum with baked light, and Monte Carlo with rays."""
     gaussians, camera = with_materials(ball()), around(1, 48)[0]
     mesh, light = fuse(create_rasterizer(), gaussians, around(12, 64)), sky()
-    scene = Relit(gaussians, mesh, light)
+    scene = Relit(gaussians, mesh, Lighting.everywhere(light))
     encoded, alpha = scene.photographed(camera)
     assert encoded.shape == (48, 48, 3) and alpha.max() > 0.99
     linear = scene.under(camera, light, MonteCarlo(64))

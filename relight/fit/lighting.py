@@ -1,0 +1,102 @@
+"""The light of photographs while a fit finds it, or keeps to what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate as resized
+
+from relight.geometry.camera import Camera
+from relight.shading.environment import Environment
+from relight.shading.learnable import LearnableEnvironment
+from relight.shading.lighting import Lighting
+from relight.views import View, Views
+
+DARKEST = 1e-3
+"""Of the mean: what a start is raised to, so that every texel can be reached by gradients of its logarithm."""
+
+
+class FittedLighting:
+    """One map for each light that the photographs name, under Adam; fixed where `given` has maps.
+
+    size: rows of a learned map.  brightness: its radiance at the start, linear; 1 is the photographs' white.
+    """
+
+    def __init__(self, views: Views, given: Lighting | None, *, size: int, brightness: float, device: torch.device):
+        self.given = given or Lighting()
+        self.known = bool(self.given.maps)
+        if self.known:
+            maps = {k: Environment(m.radiance.to(device), m.rotation.to(device)) for k, m in self.given.maps.items()}
+            self.given = replace(self.given, maps=maps)
+            return
+        self.names = sorted({view.light or "" for view in views})
+        self.maps = [LearnableEnvironment.constant(size, brightness).to(device) for _ in self.names]
+        self.adam = torch.optim.Adam([m.log_radiance for m in self.maps], lr=0.0)
+
+    @property
+    def several(self) -> bool:
+        """Photographs of one place differ by their light, so that one captured look can't stand for all of them."""
+        return self.given.follows_camera or len(self.given.maps if self.known else self.names) > 1
+
+    def now(self) -> Lighting:
+        """Differentiable in what is learned."""
+        if self.known:
+            return self.given
+        lights = {name: m.light() for name, m in zip(self.names, self.maps, strict=True)}
+        return Lighting(lights, self.given.follows_camera)
+
+    def found(self) -> Lighting:
+        """As it is now, cut off from the fit."""
+        if self.known:
+            return self.given
+        with torch.no_grad():
+            maps = {k: Environment(m.radiance.clone(), m.rotation) for k, m in self.now().maps.items()}
+        return replace(self.now(), maps=maps)
+
+    def of(self, view: View, camera: Camera) -> Environment:
+        """What lights a photograph, in the world's frame; differentiable."""
+        light = self.now().of(view.light, camera.camera_from_world)
+        assert light is not None
+        return light
+
+    def start(self, radiance: Mapping[str, Tensor]) -> None:
+        """Learned maps begin anew at (R, 2R, 3) radiance of any size, by name."""
+        for name, values in radiance.items():
+            log = self.maps[self.names.index(name)].log_radiance
+            finer = resized(values.permute(2, 0, 1)[None], log.shape[:2])[0].permute(1, 2, 0)
+            with torch.no_grad():
+                log.copy_(finer.clamp_min(DARKEST * float(finer.mean())).log())
+        self.adam.state.clear()
+
+    def whiteness_penalty(self) -> Tensor | float:
+        """See `LearnableEnvironment`; mean over the lights."""
+        return 0.0 if self.known else sum(m.whiteness_penalty() for m in self.maps) / len(self.maps)
+
+    def set_rate(self, rate: float) -> None:
+        if not self.known:
+            self.adam.param_groups[0]["lr"] = rate
+
+    def step(self) -> None:
+        if not self.known:
+            self.adam.step()
+            self.adam.zero_grad()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything a checkpoint needs."""
+        out: dict[str, Tensor] = {}
+        for i, m in enumerate([] if self.known else self.maps):
+            out[f"light.{i}"] = m.log_radiance.detach()
+            out |= {f"light_adam.{i}.{k}": v for k, v in self.adam.state.get(m.log_radiance, {}).items()}
+        return out
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        for i, m in enumerate([] if self.known else self.maps):
+            with torch.no_grad():
+                m.log_radiance.copy_(saved[f"light.{i}"])
+            start = f"light_adam.{i}."
+            if state := {k.removeprefix(start): v.clone() for k, v in saved.items() if k.startswith(start)}:
+                self.adam.state[m.log_radiance] = state
