@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from relight.errors import RelightError
+from relight.errors import MissingPartError, RelightError
 
 OWN = {
     "html": ("relight.export.report:export_report", "the report: test pictures, curves, settings, in one page"),
@@ -42,17 +42,25 @@ def export(run: str | Path, output: str | Path, format: str | None = None, **opt
     run, output = Path(run), Path(output)
     name = format or output.suffix.lower().lstrip(".")
     splat = find(output, format)
-    if splat is not None and splat.writes:
-        export_splat(run, output, splat.name, **options)
-        return
+    if splat is not None and not splat.writes:
+        splat = None
     if name in OWN:
         module, _, attribute = OWN[name][0].partition(":")
         writer = getattr(import_module(module), attribute)
+    elif splat is not None:
+        export_splat(run, output, splat.name, **options)
+        return
     elif name in plugins.offered("exports"):
         writer = cast("Callable[[Path, Path], None]", plugins.load("exports", name))
     else:
         hint = plugins.did_you_mean(name, formats())
         raise RelightError(f"{output}: {name or 'no suffix'!r} is not a format that can be exported{hint}")
-    if options:
+    if options and splat is None:
         raise RelightError(f"{output}: {name} has no options; found {', '.join(options)}")
-    writer(run, output)
+    try:
+        writer(run, output)
+    except MissingPartError:
+        if splat is None:
+            raise
+        # A suffix of meshes and of splats: a run without a mesh means its splat.
+        export_splat(run, output, splat.name, **options)

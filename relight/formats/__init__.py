@@ -69,7 +69,7 @@ FORMATS = _table(
     Format("sog", (".sog", "meta.json"), "PlayCanvas SOG, bundled (.sog) or a folder (meta.json)",
            "position 16 bits of a logarithm, rotation 8, scale and colour 256 values, SH a palette, materials 8",
            frozenset({"sh", "materials", "surfels", "antialiased"})),
-    Format("gltf", (".glb", ".gltf"), "glTF KHR_gaussian_splatting", "rounding of scale and opacity to float32",
+    Format("gltf", (".glb",), "glTF KHR_gaussian_splatting", "rounding of scale and opacity to float32",
            frozenset({"sh", "materials", "surfels", "antialiased"})),
     Format("usd", (".usdc", ".usda", ".usdz", ".usd"), "USD ParticleField3DGaussianSplat",
            "rounding of scale and opacity to float32", frozenset({"sh", "materials"})),

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,8 @@ def upper(covariances: torch.Tensor) -> torch.Tensor:
 def test_three_js_reads_ours(tmp_path, node, file):
     """Positions, covariances, colours and SH, in the axes that the format is said to have."""
     g = with_materials(spread()) if file != "b.spz" else spread()
-    write_splat(g, tmp_path / file, **({"version": 3} if file == "b.spz" else {}))
+    options: dict[str, Any] = {"version": 3} if file == "b.spz" else {}
+    write_splat(g, tmp_path / file, **options)
     found = with_node(node, "gltf" if file == "a.glb" else "spz", tmp_path / file)
     x = half_turn(plain(g), "z" if file == "a.glb" else "x")
     exact = file == "a.glb"
