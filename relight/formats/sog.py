@@ -65,7 +65,7 @@ def sniff(path: Path, head: bytes) -> bool:
         try:
             with zipfile.ZipFile(path) as file:
                 return any(name.rpartition("/")[2] == META for name in file.namelist())
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
             return path.suffix.lower() == ".sog"
     return head.lstrip()[:1] == b"{" and b'"means"' in head
 

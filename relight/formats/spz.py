@@ -210,6 +210,13 @@ def _widths(version: int, degree: int) -> dict[str, int]:
 
 def _unpacked(path: Path, data: bytes, contents: bool = True) -> tuple[dict[str, int], dict, dict[int, bytes]]:
     """Header, attributes (their bytes; without `contents`, how many) and extension records of any version."""
+    try:
+        return _unpacked_any(path, data, contents)
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged ({error}); copy or download it again") from error
+
+
+def _unpacked_any(path: Path, data: bytes, contents: bool) -> tuple[dict[str, int], dict, dict[int, bytes]]:
     inflate = None
     if data[:2] == b"\x1f\x8b":
         inflate = zlib.decompressobj(31)
