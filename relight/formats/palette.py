@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PROBES = 6
-"""Coarse cells that are searched for a vector's entry."""
-SAMPLE = 6
-"""Vectors an entry that a palette is fitted to; all of them are then assigned."""
+PROBES, PROBES_IN_FIT = 6, 2
+"""Coarse cells that are searched for a vector's entry: at the end, and while entries still move."""
+SAMPLE = 1 << 18
+"""Vectors that a palette is fitted to; all of them are then assigned."""
 BLOCK = 1 << 17
 """Vectors compared with the coarse cells at a time."""
 
@@ -69,14 +69,14 @@ def palette(
     if n <= size:
         return vectors.clone(), torch.arange(n)
     generator = torch.Generator().manual_seed(seed)
-    some = torch.randperm(n, generator=generator)[: SAMPLE * size]
+    some = torch.randperm(n, generator=generator)[: max(SAMPLE, size)]
     x = vectors[some]
     w = torch.ones(len(x)) if weights is None else weights[some].float() + 1e-12
     # With a chance in proportion to the square root of the weight, as Panter and Dite's rule has it in many dimensions.
     keys = torch.rand(len(x), generator=generator).log() / w.sqrt()
     entries = x[keys.argsort(descending=True)[:size]].clone()
     for _ in range(iterations):
-        labels, distance = nearest(entries, x)
+        labels, distance = nearest(entries, x, PROBES_IN_FIT)
         mass = torch.zeros(len(entries)).index_add_(0, labels, w)
         total = torch.zeros_like(entries).index_add_(0, labels, x * w[:, None])
         empty = mass <= 0
@@ -87,13 +87,13 @@ def palette(
     return entries, nearest(entries, vectors)[0]
 
 
-def nearest(entries: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+def nearest(entries: Tensor, vectors: Tensor, probes: int = PROBES) -> tuple[Tensor, Tensor]:
     """(N,) index of an entry near each vector and (N,) squared distance to it; the nearest one almost always."""
     k = len(entries)
-    cells = max(1, round(k**0.5 / 2))
+    cells = max(1, round(k**0.5))
     coarse = _coarse(entries, cells)
     home = _closest(coarse, entries, 1)[:, 0]
-    visits = _closest(coarse, vectors, min(PROBES, cells))
+    visits = _closest(coarse, vectors, min(probes, cells))
     best = torch.full((len(vectors),), torch.inf)
     label = torch.zeros(len(vectors), dtype=torch.int64)
     # One column of visits after the other, sorted by cell: a cell's vectors meet its entries in one product.
