@@ -29,6 +29,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -70,7 +71,8 @@ def good(name: str, folder: Path) -> bytes:
     if name == "ksplat":
         return _ksplat()
     warnings.simplefilter("ignore")
-    write_splat(sample(), path, **({"version": 3} if name == "spz3" else {}))
+    options: dict[str, Any] = {"version": 3} if name == "spz3" else {}
+    write_splat(sample(), path, **options)
     return path.read_bytes()
 
 
