@@ -195,7 +195,7 @@ def test_an_export_of_another_package(package, tmp_path):
     from relight.export import export, formats
 
     module = "def write(run, output):\n    output.write_text(run.name)\n"
-    package("other", "[relight.exports]\nusd = other_module:write\nply = other_module:write\n", module)
-    assert formats()["usd"] == "from other" and "INRIA" in formats()["ply"], "ours come first"
-    export(tmp_path / "run", tmp_path / "a.usd")
-    assert (tmp_path / "a.usd").read_text() == "run"
+    package("other", "[relight.exports]\nabc = other_module:write\nply = other_module:write\n", module)
+    assert formats()["abc"] == "from other" and "INRIA" in formats()["ply"], "ours come first"
+    export(tmp_path / "run", tmp_path / "a.abc")
+    assert (tmp_path / "a.abc").read_text() == "run"

@@ -1,7 +1,10 @@
-"""Write a run's result for other programs: .ply splats, the HTML report.
+"""Write a run's result for other programs: splats in every format, the HTML report.
 
 examples:
-  relight export runs/fox -o fox.ply
+  relight export runs/fox -o fox.ply            materials as more columns; every viewer shows the captured look
+  relight export runs/fox -o fox.glb            the same in glTF, as KHR_gaussian_splatting
+  relight export runs/fox -o fox.spz version=3  options of the format as key=value
+  relight export runs/fox -o fox.sog
   relight export runs/fox -o fox.html
 """
 
@@ -15,18 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Run folder and output."""
     parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder or stage folder")
     parser.add_argument("-o", "--output", type=Path, required=True, help="file to write; its suffix is the format")
+    parser.add_argument("overrides", metavar="key=value", nargs="*", help="options of a splat format")
     parser.add_argument("--format", help="the format, where the suffix doesn't say it")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Choose the writer by suffix."""
+    from relight.cli.convert import key_values
     from relight.errors import RelightError
     from relight.export import export
 
     output = arguments.output
     if output.exists() and not arguments.force:
         raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
-    export(arguments.run_folder, output, arguments.format)
+    export(arguments.run_folder, output, arguments.format, **key_values(arguments.overrides))
     print(f"wrote {output}")
     return 0

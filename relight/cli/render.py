@@ -1,4 +1,4 @@
-"""Draw stills or an orbit film of a run or of a model file.
+"""Draw stills or an orbit film of a run, of a splat file or of a model file.
 
 examples:
   relight render runs/fox --orbit 6 -o turn.mp4
@@ -6,6 +6,8 @@ examples:
   relight render runs/fox --env sunset.hdr --rotate 90 -o sunset/     its materials under another light
   relight render runs/fox --env studio.hdr --set roughness=0.2 --orbit 6 -o shiny.mp4
   relight render runs/fox --show base_color -o albedo/
+  relight render scene.spz -o scene.png        a splat of any format that `relight convert` reads
+  relight render scene.sog --orbit 6 --up y -o turn.mp4
   relight render chair.glb --env studio.hdr
   relight render chair.glb --env sunset.exr --estimator monte-carlo --samples 256 --curve agx -o chair.png
   relight render chair.glb --orbit 4 --background surroundings -o chair.mp4
@@ -20,6 +22,7 @@ from pathlib import Path
 
 from relight.cli.render_model import CURVES, ESTIMATORS, draw_model
 from relight.cli.render_run import SHOWN, draw_run
+from relight.cli.render_splat import draw_splat, is_splat
 
 BACKGROUNDS = ("white", "black", "transparent", "surroundings")
 
@@ -46,13 +49,15 @@ whole = _number("whole", int, -1, 64)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Source, what to draw, output; then what only models need."""
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="run folder, stage folder; .glb, .gltf, .obj, .ply")
-    parser.add_argument("-o", "--output", type=Path, help="film (.mp4); folder of stills; a model's still (.png, .exr)")
+    parser.add_argument(
+        "source", metavar="SOURCE", type=Path, help="run folder, stage folder; splat; .glb, .gltf, .obj, .ply"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="film (.mp4); folder of stills; a file's still (.png, .exr)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--orbit", type=positive, metavar="SECONDS", help="a turn around the subject, as a film")
     what.add_argument("--views", metavar="SPLIT", help="stills of the test or train views of a run (default: test)")
     parser.add_argument("--fps", type=positive, default=30.0, help="pictures a second of a film (default: 30)")
-    parser.add_argument("--size", help="WIDTHxHEIGHT; default: that of the photographs, 768x768 for models")
+    parser.add_argument("--size", help="WIDTHxHEIGHT; default: that of the photographs, 768x768 for files")
     parser.add_argument(
         "--background",
         choices=BACKGROUNDS,
@@ -82,7 +87,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     materials.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="another roughness, metallic or base_color (R,G,B, linear)"
     )
-    model = parser.add_argument_group("models")
+    model = parser.add_argument_group("models and splat files")
+    model.add_argument(
+        "--up",
+        choices=("x", "y", "z", "-x", "-y", "-z"),
+        default="-y",
+        help="of a splat file (default: -y, a capture's)",
+    )
     model.add_argument("--bounces", type=whole, default=1, help="of light by way of other surfaces (default: 1)")
     model.add_argument("--supersample", type=count, default=2, help="shaded points along a pixel's side (default: 2)")
     model.add_argument(
@@ -99,7 +110,11 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.data.models import SUFFIXES
     from relight.errors import RelightError
 
-    if arguments.source.suffix.lower() in SUFFIXES and not arguments.source.is_dir():
+    if is_splat(arguments.source):
+        output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
+        _keep([output], arguments.force)
+        draw_splat(arguments, output, _size(arguments.size or "768x768"))
+    elif arguments.source.suffix.lower() in SUFFIXES and not arguments.source.is_dir():
         if arguments.views:
             raise RelightError(f"--views {arguments.views}: {arguments.source} is a model, which has no photographs")
         if arguments.show or arguments.set:

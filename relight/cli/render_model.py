@@ -120,21 +120,31 @@ def _tracer(mesh: Mesh) -> Tracer | None:
 
 
 def _around(mesh: Mesh, arguments: argparse.Namespace, size: tuple[int, int], azimuths: list[float]) -> list[Camera]:
-    """Cameras that hold the whole model; azimuths, radians, are counted from the one asked for."""
+    import torch
+
+    used = mesh.vertices[mesh.faces.long().flatten()]
+    center = (used.amin(0) + used.amax(0)) / 2
+    radius = float((used - center).norm(dim=1).max())
+    up, front = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 1.0])
+    return around(center, radius, up, front, arguments, size, azimuths)
+
+
+def around(
+    center: Tensor, radius: float, up: Tensor, front: Tensor, arguments: argparse.Namespace, size: tuple[int, int],
+    azimuths: list[float],
+) -> list[Camera]:  # fmt: skip
+    """Cameras that hold a sphere; azimuths, radians, are counted from the one asked for, and that from `front`."""
     import torch
 
     from relight.geometry.camera import Camera
     from relight.render.trajectory import turntable
 
-    used = mesh.vertices[mesh.faces.long().flatten()]
-    center = (used.amin(0) + used.amax(0)) / 2
-    radius = float((used - center).norm(dim=1).max())
     width, height = size
     fov = math.radians(arguments.fov)
-    # The bounding sphere touches the picture's closer pair of sides.
+    # The sphere touches the picture's closer pair of sides.
     narrow = min(fov / 2, math.atan(math.tan(fov / 2) * width / height))
     return turntable(
-        center, torch.tensor([0.0, 1.0, 0.0]), radius / math.sin(narrow), math.radians(arguments.elevation),
+        center, up, radius / math.sin(narrow), math.radians(arguments.elevation),
         torch.tensor(azimuths) + math.radians(arguments.azimuth), Camera.from_fov(torch.eye(4), fov, width, height),
-        torch.tensor([0.0, 0.0, 1.0]),
+        front,
     )  # fmt: skip

@@ -30,8 +30,6 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
 
     Raises RelightError for options that do not go together or that this run has nothing for.
     """
-    import torch
-
     from relight.render.protocol import RasterOptions
     from relight.render.relit import has_materials
     from relight.render.splats import create_rasterizer, render
@@ -41,15 +39,17 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
     wanted = [name for name in ("env", "show", "set") if getattr(arguments, name)]
     if background == "surroundings" and not arguments.env:
         raise RelightError("--background surroundings: for a light that is given; add --env FILE")
-    if not has_materials(scene.gaussians):
-        if wanted:
-            raise RelightError(f"--{wanted[0]}: {arguments.source} has no materials; run the stage distill first")
-        if background == "transparent":
-            raise RelightError("--background transparent: for runs with materials; choose black or white")
+    if wanted and not has_materials(scene.gaussians):
+        raise RelightError(f"--{wanted[0]}: {arguments.source} has no materials; run the stage distill first")
+    if not has_materials(scene.gaussians) or (scene.light is None and not wanted):
         gaussians, rasterizer = scene.gaussians, create_rasterizer()
         options = RasterOptions.for_extent(scene.frame.radius)
-        behind = torch.full((3,), float(background == "white"))
-        return lambda camera: render(rasterizer, gaussians, camera, options=options, background=behind).color
+
+        def captured(camera: Camera) -> Tensor:
+            image = render(rasterizer, gaussians, camera, options=options)
+            return _over(image.color, image.alpha, background)
+
+        return captured
     relit = _relit(scene, _changed(scene.gaussians, arguments.set or []))
     if arguments.show:
         return lambda camera: _over(*_shown(relit, camera, arguments.show), background)

@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.data.gltf_file import GltfFile, read
 from relight.errors import DataError, ShapeError
+from relight.formats.gltf_container import GltfFile, placed_nodes, read
 from relight.geometry.material import Material, Texture, Wrap
 from relight.geometry.mesh import Mesh, merge
-from relight.geometry.transforms import rotation_from_quaternion
 from relight.images import Picture, read_image
 from relight.shading.color import srgb_to_linear
 
@@ -34,7 +33,6 @@ _EXTENSIONS = {
 """Understood.  A file that requires another is refused; of others that it uses, a warning tells."""
 _WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 _MIME = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
-_DEEPEST = 200
 
 
 def load(path: str | Path) -> Mesh:
@@ -69,33 +67,19 @@ class _Reader:
         self.pictures: dict[tuple[object, bool], Tensor] = {}
 
     def mesh(self) -> Mesh:
-        nodes = self.file.items("nodes")
-        if self.file.items("scenes"):
-            roots = self.file.item("scenes", self.file.json.get("scene", 0)).get("nodes", [])
-        else:
-            children = {c for n in nodes for c in n.get("children", [])}
-            roots = [i for i in range(len(nodes)) if i not in children]
         parts: list[Mesh] = []
-        for root in roots:
-            self._node(root, torch.eye(4, dtype=torch.float64), parts, 0)
-        if not parts:
-            raise self.file.error("its scene has no triangles")
-        return merge(parts)
-
-    def _node(self, index: object, parent: Tensor, parts: list[Mesh], depth: int) -> None:
-        if depth > _DEEPEST:
-            raise self.file.error("nodes nested too deep, or in a circle")
-        node = self.file.item("nodes", index)
-        world = parent @ _local(node)
-        if "mesh" in node:
+        for node, world in placed_nodes(self.file):
+            if "mesh" not in node:
+                continue
             # glTF: a skinned mesh is placed by its joints, not by its node.
             placed = torch.eye(4, dtype=torch.float64) if "skin" in node else world
             for primitive in self.file.item("meshes", node["mesh"]).get("primitives", []):
                 part = self._primitive(primitive)
                 if part is not None:
                     parts.append(part.transformed(placed.float()))
-        for child in node.get("children", []):
-            self._node(child, world, parts, depth + 1)
+        if not parts:
+            raise self.file.error("its scene has no triangles")
+        return merge(parts)
 
     def _primitive(self, primitive: dict[str, Any]) -> Mesh | None:
         mode, attributes = primitive.get("mode", 4), primitive.get("attributes", {})
@@ -224,18 +208,6 @@ class _Reader:
             except DataError as error:
                 reason = str(error).replace(str(copy), f"images[{index}]")
                 raise DataError(f"{self.file.path}: {reason}") from None
-
-
-def _local(node: dict[str, Any]) -> Tensor:
-    """(4, 4) float64: the node's own transform."""
-    if "matrix" in node:
-        return torch.tensor(node["matrix"], dtype=torch.float64).reshape(4, 4).T
-    x, y, z, w = node.get("rotation", [0, 0, 0, 1])
-    matrix = torch.eye(4, dtype=torch.float64)
-    rotation = rotation_from_quaternion(torch.tensor([w, x, y, z], dtype=torch.float64))
-    matrix[:3, :3] = rotation * torch.tensor(node.get("scale", [1, 1, 1]), dtype=torch.float64)
-    matrix[:3, 3] = torch.tensor(node.get("translation", [0, 0, 0]), dtype=torch.float64)
-    return matrix
 
 
 def _triangles(indices: Tensor, mode: int) -> Tensor:

@@ -156,7 +156,7 @@ def _points(file: Path, data: dict) -> Points | None:
     if not os.path.isfile(file.parent / name):
         warnings.warn(f"{file}: 'ply_file_path' names {name}, which is missing; points come from photos", stacklevel=2)
         return None
-    from relight.export.ply_container import read_element, read_header
+    from relight.formats.ply_container import read_element, read_header
 
     ply = file.parent / name
     header = read_header(ply)

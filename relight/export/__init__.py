@@ -9,40 +9,58 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from relight.errors import RelightError
+from relight.errors import MissingPartError, RelightError
 
-FORMATS = {
-    "ply": ("relight.export.ply:export_ply", "the splat as INRIA .ply, for SuperSplat, Unreal, Blender, gsplat"),
+OWN = {
     "html": ("relight.export.report:export_report", "the report: test pictures, curves, settings, in one page"),
 }
-"""Format, which is also the suffix, to the writer and what it is."""
+"""Formats that are no splat: name, which is also the suffix, to the writer and what it is."""
 
 
 def formats() -> dict[str, str]:
     """Every format that can be written, with what it is; imports no writer."""
     from relight import plugins
+    from relight.formats import FORMATS
 
-    others = {name: f"from {offers[0].origin}" for name, offers in plugins.offered("exports").items()}
-    return others | {name: what for name, (_, what) in FORMATS.items()}
+    found = {name: f"from {offers[0].origin}" for name, offers in plugins.offered("exports").items()}
+    found |= {f.name: f"the splat as {f.what} ({', '.join(f.suffixes)})" for f in FORMATS.values() if f.writes}
+    return found | {name: what for name, (_, what) in OWN.items()}
 
 
-def export(run: str | Path, output: str | Path, format: str | None = None) -> None:
+def export(run: str | Path, output: str | Path, format: str | None = None, **options: Any) -> None:
     """Write `output` from a run or stage folder.  format: one of `formats`; None for the suffix of `output`.
 
+    options: of a splat format, see `relight.formats`.
     Replaces an existing `output`.  Raises `RelightError` for an unknown format or a run without what it needs.
     """
     from relight import plugins
+    from relight.export.splats import export_splat
+    from relight.formats import find
 
-    output = Path(output)
+    run, output = Path(run), Path(output)
     name = format or output.suffix.lower().lstrip(".")
-    if name in FORMATS:
-        module, _, attribute = FORMATS[name][0].partition(":")
+    splat = find(output, format)
+    if splat is not None and not splat.writes:
+        splat = None
+    if name in OWN:
+        module, _, attribute = OWN[name][0].partition(":")
         writer = getattr(import_module(module), attribute)
+    elif splat is not None:
+        export_splat(run, output, splat.name, **options)
+        return
     elif name in plugins.offered("exports"):
         writer = cast("Callable[[Path, Path], None]", plugins.load("exports", name))
     else:
         hint = plugins.did_you_mean(name, formats())
         raise RelightError(f"{output}: {name or 'no suffix'!r} is not a format that can be exported{hint}")
-    writer(Path(run), output)
+    if options and splat is None:
+        raise RelightError(f"{output}: {name} has no options; found {', '.join(options)}")
+    try:
+        writer(run, output)
+    except MissingPartError:
+        if splat is None:
+            raise
+        # A suffix of meshes and of splats: a run without a mesh means its splat.
+        export_splat(run, output, splat.name, **options)

@@ -469,7 +469,7 @@ def test_render_a_film(run, tmp_path, fails):
 
 
 def test_export(run, tmp_path, capsys, fails):
-    from relight.export.ply import read_ply
+    from relight.formats.ply import read as read_ply
 
     ply, page = tmp_path / "fox.ply", tmp_path / "fox.html"
     (tmp_path / "fox.png").write_text("mine")
@@ -492,7 +492,7 @@ def test_export(run, tmp_path, capsys, fails):
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("a.plx", "did you mean 'ply'"), ("a", "no suffix"), ("a.usd", "there are")]
+    ("name", "word"), [("a.plx", "did you mean 'ply'"), ("a", "no suffix"), ("a.xyz", "there are")]
 )
 def test_export_of_an_unknown_format(run, tmp_path, fails, name, word):
     assert word in fails("export", run, "-o", tmp_path / name)

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +9,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from splat_cases import make, with_materials
 
 from relight.errors import DataError, RelightError
-from relight.export.ply import LOG_SCALE_ZERO, SURFEL_THICKNESS, read_ply, write_ply
-from relight.export.ply_container import read_header
-from relight.geometry import sh
-from relight.geometry.gaussians import CHANNELS, Gaussians
+from relight.formats.common import LOG_SCALE_ZERO, SURFEL_THICKNESS
+from relight.formats.ply import read as read_ply
+from relight.formats.ply import write as write_ply
+from relight.formats.ply_container import read_header
+from relight.geometry.gaussians import Gaussians
 
 DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[3] / "shared" / "data"))
-
-
-def make(
-    n: int,
-    degree: int = 3,
-    seed: int = 0,
-    *,
-    surfels: bool = False,
-    antialiased: bool = False,
-    filtered: bool = False,
-    **ranges,
-) -> Gaussians:
-    """Random Gaussians; `ranges` gives the half-width of means, log_scales, logit_opacity, sh and log filter."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform(*shape: int, width: float = 1.0) -> torch.Tensor:
-        return width * (2 * torch.rand(*shape, generator=generator) - 1)
-
-    return Gaussians(
-        means=uniform(n, 3, width=ranges.get("means", 2.0)),
-        quats_wxyz=torch.randn(n, 4, generator=generator),
-        log_scales=uniform(n, 3, width=ranges.get("log_scales", 3.0)),
-        logit_opacity=uniform(n, width=ranges.get("logit_opacity", 5.0)),
-        sh=uniform(n, sh.count(degree), 3, width=ranges.get("sh", 1.0)),
-        filter_3d=uniform(n, width=ranges.get("log_filter", 2.0)).exp() if filtered else None,
-        surfels=surfels,
-        antialiased=antialiased,
-    )
-
-
-def with_materials(g: Gaussians) -> Gaussians:
-    n = len(g)
-    generator = torch.Generator().manual_seed(n)
-    values = {k: torch.rand(n, *shape, generator=generator) for k, (shape, _) in CHANNELS.items()}
-    values["normal"] = torch.nn.functional.normalize(values["normal"] - 0.5, dim=-1)
-    return Gaussians.from_tensors(g.tensors() | {f"channels.{k}": v for k, v in values.items()}, **g.flags)
 
 
 def assert_same_splat(read: Gaussians, written: Gaussians) -> None:
@@ -347,27 +311,3 @@ def test_real_capture(tmp_path):
     compressed = DATA / "splats" / "playcanvas" / "biker.compressed.ply"
     with pytest.raises(DataError, match="compressed"):
         read_ply(compressed)
-
-
-@pytest.mark.slow
-def test_splat_transform_reads_our_files(tmp_path):
-    """PlayCanvas' converter, the core of SuperSplat: our .ply through it and back, values unchanged.
-
-    RELIGHT_SPLAT_TRANSFORM: path of the `splat-transform` program (npm i @playcanvas/splat-transform@3.7.0).
-    """
-    tool = os.environ.get("RELIGHT_SPLAT_TRANSFORM") or shutil.which("splat-transform")
-    if tool is None or shutil.which("node") is None:
-        pytest.skip("splat-transform is not installed (npm i @playcanvas/splat-transform@3.7.0)")
-    for degree in range(4):
-        g = with_materials(make(300, degree, seed=degree, filtered=True))
-        write_ply(g, tmp_path / "ours.ply")
-        command = [tool, "-w", "-g", "cpu", str(tmp_path / "ours.ply"), str(tmp_path / "theirs.ply")]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert result.returncode == 0, result.stderr
-        assert "error" not in (result.stdout + result.stderr).lower()
-        theirs, ours = read_ply(tmp_path / "theirs.ply"), read_ply(tmp_path / "ours.ply")
-        assert len(theirs) == len(ours) and theirs.sh_degree == degree
-        # Their order may differ (Morton): match by position.
-        order = [sorted(range(len(x)), key=lambda i, m=x.means: tuple(m[i].tolist())) for x in (ours, theirs)]
-        for name, value in ours[order[0]].tensors().items():
-            torch.testing.assert_close(theirs[order[1]].tensors()[name], value, rtol=1e-6, atol=1e-6, msg=name)

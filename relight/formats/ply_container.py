@@ -140,6 +140,17 @@ def read_element(path: Path, header: Header, name: str) -> dict[str, np.ndarray]
     return {p: rows[p] for p, _ in element.properties}
 
 
+def element_bytes(path: Path, header: Header, name: str) -> dict[str, int]:
+    """Bytes of the file that each property of an element takes; of ASCII files, an even share."""
+    element = header.element(name)
+    if element is None or not element.properties:
+        return {}
+    if header.byte_order is None:
+        share = (path.stat().st_size - header.size) // len(element.properties)
+        return {p: share for p, _ in element.properties}
+    return {p: element.count * np.dtype(code or "u1").itemsize for p, code in element.properties}
+
+
 def _read_ascii(path: Path, header: Header, before: tuple[Element, ...], element: Element) -> dict[str, np.ndarray]:
     skipped = sum(e.count * len(e.properties) for e in before)
     wanted = element.count * len(element.properties)

@@ -1,23 +1,30 @@
-"""glTF 2.0 containers: the JSON, its binary buffers and accessors.  What they mean is `gltf`'s."""
+"""glTF 2.0 containers: the JSON, its binary buffers, accessors and placed nodes.  What is in them is others' business:
+`relight.data.gltf` reads meshes, `relight.formats.gltf` splats."""
 
 from __future__ import annotations
 
 import base64
 import json
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from relight.errors import DataError
+from relight.geometry.transforms import rotation_from_quaternion
 
 _TYPES = {5120: np.int8, 5121: np.uint8, 5122: np.int16, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 MOST_BYTES = 1 << 31
 """Accessors that claim more are refused: a sparse one needs no data to claim anything."""
+DEEPEST, MOST_NODES = 200, 100_000
+"""Of a scene: nodes may be nested and repeated, in a hostile file exponentially often."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class GltfFile:
         if "://" in uri:
             raise self.error(f"refers to {uri[:200]}, and nothing is fetched from the network")
         file = self.path.parent / unquote(uri)
+        if not file.resolve().is_relative_to(self.path.parent.resolve()):
+            raise self.error(f"refers to {uri[:200]}, which is outside its own folder and not read")
         try:
             return file.read_bytes()
         except (OSError, ValueError):
@@ -102,6 +111,12 @@ class GltfFile:
             values = np.maximum(values / np.float32(np.iinfo(kind).max), -1).astype(np.float32)
         return values
 
+    def stored_bytes(self, index: object) -> int:
+        """Bytes that an accessor takes in the file, without padding."""
+        accessor = self.item("accessors", index)
+        width, kind = _WIDTHS[accessor["type"]], _TYPES[accessor["componentType"]]
+        return accessor["count"] * width * np.dtype(kind).itemsize
+
     def _elements(self, where: dict[str, Any], index: object, kind: type, width: int, count: int) -> np.ndarray:
         data, stride = self.view(where.get("bufferView"))
         start, size = where.get("byteOffset", 0), np.dtype(kind).itemsize * width
@@ -112,6 +127,40 @@ class GltfFile:
             raise self.error(f"accessors[{index}] claims {count} elements, and has {len(data)} bytes: a truncated file")
         little = np.dtype(kind).newbyteorder("<")
         return np.ndarray((count, width), little, data, start, (stride, np.dtype(kind).itemsize)).astype(kind)
+
+
+def placed_nodes(file: GltfFile) -> Iterator[tuple[dict[str, Any], Tensor]]:
+    """Every node of the file's scene, parents first, with its (4, 4) float64 world transform; without scenes, of
+    all."""
+    nodes = file.items("nodes")
+    if file.items("scenes"):
+        roots = file.item("scenes", file.json.get("scene", 0)).get("nodes", [])
+    else:
+        children = {c for n in nodes for c in n.get("children", [])}
+        roots = [i for i in range(len(nodes)) if i not in children]
+    waiting = [(root, torch.eye(4, dtype=torch.float64), 0) for root in reversed(roots)]
+    visited = 0
+    while waiting:
+        index, parent, depth = waiting.pop()
+        visited += 1
+        if depth > DEEPEST or visited > MOST_NODES:
+            raise file.error("nodes nested too deep or repeated too often, or in a circle")
+        node = file.item("nodes", index)
+        world = parent @ _local(node)
+        yield node, world
+        waiting += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
+
+
+def _local(node: dict[str, Any]) -> Tensor:
+    """(4, 4) float64: the node's own transform."""
+    if "matrix" in node:
+        return torch.tensor(node["matrix"], dtype=torch.float64).reshape(4, 4).T
+    x, y, z, w = node.get("rotation", [0, 0, 0, 1])
+    matrix = torch.eye(4, dtype=torch.float64)
+    rotation = rotation_from_quaternion(torch.tensor([w, x, y, z], dtype=torch.float64))
+    matrix[:3, :3] = rotation * torch.tensor(node.get("scale", [1, 1, 1]), dtype=torch.float64)
+    matrix[:3, 3] = torch.tensor(node.get("translation", [0, 0, 0]), dtype=torch.float64)
+    return matrix
 
 
 def read(path: str | Path) -> GltfFile:
