@@ -25,9 +25,11 @@ from relight.scene import Frame, Points, Scene, StageRecord
 from relight.shading.environment import Environment
 from relight.views import Views
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest.  A folder says the oldest that describes it: 1 unless it holds an asset, which came with 2."""
 MANIFEST = "scene.json"
 _CAMERAS = "cameras.json"
+_PACKED: Mapping[str, type[Gaussians] | type[Mesh]] = {"gaussians": Gaussians, "mesh": Mesh, "asset": Mesh}
 
 
 def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Path] | None = None) -> None:
@@ -39,7 +41,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name, flags in (("points", {}), ("gaussians", None), ("light", {}), ("mesh", {})):
+    for name in ("points", "gaussians", "light", "mesh", "asset"):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -48,9 +50,9 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
             _link(earlier[1] / file, folder / file)
         else:
             write_tensors(folder / file, _tensors(part))
-        parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": part.flags if flags is None else flags}
+        parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": getattr(part, "flags", {})}
     document = {
-        "schema": SCHEMA,
+        "schema": SCHEMA if "asset" in parts else 1,
         "key": key,
         "frame": asdict(scene.frame),
         "parts": parts,
@@ -72,10 +74,10 @@ def load_scene(folder: Path) -> Scene:
             if _digest(path) != part["sha256"]:
                 raise DataError(f"{path}: changed or damaged since it was written; move {folder} away and fit again")
             tensors = read_tensors(path)[0]
-            if name == "gaussians":
-                found[name] = Gaussians.from_tensors(tensors, **part["flags"])
+            if name in _PACKED:
+                found[name] = _PACKED[name].from_tensors(tensors, **part["flags"])
             else:
-                found[name] = {"points": Points, "light": Environment, "mesh": Mesh}[name](**tensors)
+                found[name] = {"points": Points, "light": Environment}[name](**tensors)
         frame = document["frame"]
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
@@ -164,7 +166,7 @@ def _write_json(path: Path, document: object) -> None:
 
 
 def _tensors(part: Gaussians | Points | Environment | Mesh) -> dict[str, Tensor]:
-    if isinstance(part, Gaussians):
+    if isinstance(part, Gaussians | Mesh):
         return part.tensors()
     values = {f.name: getattr(part, f.name) for f in fields(part)}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
