@@ -79,7 +79,7 @@ def repaired(
     _without_faults(found)
     if holes > 0 and len(found.triangles):
         before = _mesh(found)
-        found = load_open3d().t.geometry.TriangleMesh.from_legacy(found).fill_holes(holes).to_legacy()
+        _fill(found, holes)
         _without_faults(found)
         if found.orient_triangles():
             found = _turned_like(found, before)
@@ -117,9 +117,9 @@ def _legacy(mesh: Mesh) -> Any:
 
 
 def _mesh(found: Any) -> Mesh:
-    return Mesh(
-        torch.from_numpy(np.asarray(found.vertices)).float(), torch.from_numpy(np.asarray(found.triangles)).int()
-    )
+    # Copies: Open3D changes its arrays in place.
+    vertices, faces = np.array(found.vertices, np.float32), np.array(found.triangles, np.int32)
+    return Mesh(torch.from_numpy(vertices), torch.from_numpy(faces))
 
 
 def _without_faults(found: Any) -> None:
@@ -133,6 +133,18 @@ def _without_faults(found: Any) -> None:
     longest = np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2).max(1, initial=0)
     found.remove_triangles_by_mask(area <= 1e-6 * longest * longest)
     found.remove_unreferenced_vertices()
+
+
+def _fill(found: Any, size: float) -> None:
+    """Add faces over boundaries that fit into a sphere of radius `size`."""
+    open3d = load_open3d()
+    given = open3d.t.geometry.TriangleMesh.from_legacy(found)
+    result = given.fill_holes(size)
+    # Its arrays lie in memory of VTK that may be gone when both are: only what was added is taken, as a copy.
+    old = np.asarray(found.triangles)
+    new = result.triangle.indices.numpy()[len(old) :].copy()
+    del given, result
+    found.triangles = open3d.utility.Vector3iVector(np.concatenate([old, new]).astype(np.int32))
 
 
 def _turned_like(found: Any, before: Mesh) -> Any:

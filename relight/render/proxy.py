@@ -141,7 +141,7 @@ def without_specks(found) -> Mesh:
     colors = srgb_to_linear(torch.from_numpy(np.asarray(found.vertex_colors)).float().clamp(0, 1))
     mesh = Mesh(
         vertices=torch.from_numpy(np.asarray(smooth.vertices)).float(),
-        faces=torch.from_numpy(np.asarray(smooth.triangles)).int(),
+        faces=torch.from_numpy(np.array(smooth.triangles, np.int32)),
         colors=torch.cat([colors, torch.ones(len(colors), 1)], 1),
     )
     return replace(mesh, normals=_normals(mesh))
