@@ -59,6 +59,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),
     "OpenEXR": ("images.py", "export/images.py"),
+    "pxr": ("export/usd.py",),
     "pycolmap": ("data/sfm.py",),
     "pytorch3d": ("render/backends/mesh_pytorch3d.py",),
     "ray": (),
@@ -67,6 +68,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "trimesh": ("data/models.py",),
     "viser": (),
     "warp": ("render/backends/tracer_warp.py",),
+    "xatlas": ("render/atlas.py",),
 }
 """Heavy libraries and the files that may import them, inside functions.  As few as can be: one that reads, one that
 writes."""
@@ -86,6 +88,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "PIL": "pillow",
+    "pxr": "usd-core",
     "warp": "warp-lang",
     "yaml": "PyYAML",
 }

@@ -15,6 +15,12 @@ from relight.errors import RelightError
 
 FORMATS = {
     "ply": ("relight.export.ply:export_ply", "the splat as INRIA .ply, for SuperSplat, Unreal, Blender, gsplat"),
+    "glb": ("relight.export.gltf:export_glb", "the mesh with its materials, for Blender, three.js and engines"),
+    "obj": ("relight.export.texture_files:export_obj", "the mesh as OBJ, MTL and textures"),
+    "usdz": ("relight.export.usd:export_usd", "the mesh as USD in one file, for Apple's and NVIDIA's programs"),
+    "usdc": ("relight.export.usd:export_usd", "the mesh as USD, binary, textures beside"),
+    "usda": ("relight.export.usd:export_usd", "the mesh as USD, readable, textures beside"),
+    "textures": ("relight.export.texture_files:export_textures", "a folder of textures as PNG and EXR, and the light"),
     "html": ("relight.export.report:export_report", "the report: test pictures, curves, settings, in one page"),
 }
 """Format, which is also the suffix, to the writer and what it is."""
