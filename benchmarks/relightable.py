@@ -23,11 +23,11 @@ from relight.fit.evaluate import evaluate, means
 from relight.fit.relighting import measure
 from relight.images import read_image
 from relight.pipeline import run
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit import Relit
 from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
-from relight.shading.shade import MonteCarlo
 
 ROOT = Path(__file__).parents[1]
 CAPTURES = ("spot", "damask_chair", "water_bottle", "sample")
@@ -56,7 +56,7 @@ def scored(name: str, scene: Scene) -> tuple[dict[str, float], Relit]:
     views, folder = scene.views.test, folder_of(name)
     relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
     truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
-    found = measure(relit, views, truth, MonteCarlo(SAMPLES), every=EVERY)
+    found = measure(relit, views, truth, FastMonteCarlo(SAMPLES), every=EVERY)
     row = {"novel views, dB": means(evaluate(scene, create_rasterizer()))["psnr"]}
     for alignment in ("unscaled", "per channel"):
         row[f"relit, {alignment}, dB"] = found["relit, mean"][alignment]["PSNR"]
@@ -76,7 +76,7 @@ def picture(name: str, scene: Scene, relit: Relit, path: Path) -> None:
     camera, buffer = views.camera(0), relit.buffer(views.camera(0))
     truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
     light, paths = truth.relit[sorted(truth.relit)[-1]]
-    linear = relit.under(camera, light, MonteCarlo(128))
+    linear = relit.under(camera, light, FastMonteCarlo(128))
     expected = read_image(paths[0]).values
     photo = views.photo(0)
     tiles = [

@@ -23,9 +23,10 @@ from relight.export.images import pillow
 from relight.geometry.camera import Camera
 from relight.images import read_image
 from relight.render.meshes import create_mesh_rasterizer, render
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.tracing import create_tracer
 from relight.shading.environment import Environment
-from relight.shading.shade import Estimator, MonteCarlo, SplitSum, shade
+from relight.shading.shade import Estimator, SplitSum, shade
 from relight.shading.tonemap import aces
 
 PICTURES = Path(__file__).parent / "results" / "pictures"
@@ -83,7 +84,7 @@ def main() -> None:
     for name in options.scenes or names:
         scene, others = known["scenes"][f"khronos-{name}"], known["scenes"][f"khronos-{name}"]["psnr_vs_blender_cycles"]
         cycles = read_image(next((folder / f"khronos-{name}").glob("blender-cycles*"))).values
-        ours = encode(draw(root, scene, MonteCarlo(samples=options.samples, bounces=BOUNCES)))
+        ours = encode(draw(root, scene, FastMonteCarlo(samples=options.samples, bounces=BOUNCES)))
         table[name] = {
             "relight, Monte Carlo": psnr(ours, cycles),
             "best other path tracer": max(v for k, v in others.items() if k in known["path_tracers"]),

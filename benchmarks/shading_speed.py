@@ -1,14 +1,15 @@
-"""Seconds of shading, beside Mitsuba 3 and Open3D in the same run.
+"""Seconds of shading, beside Mitsuba 3, Open3D and trimesh with Embree in the same run.
 
     python -m benchmarks.shading_speed [--repeats 3] [--size 512]
 
 A dented ball of 100,352 triangles fills the picture.  *Direct light* is one picture under an environment of 256x512
 texels with 64 samples of the light and 64 of the BSDF a pixel, each with a shadow ray: ours rasterises, then shades;
 Mitsuba's `direct` integrator in `llvm_ad_rgb` traces one ray a pixel and as many samples of each kind.  The material is
-rough gold in both (Mitsuba's `principled`).  *Rasterising* is depth and barycentrics of the same ball against rays cast
-by Open3D.  Runs take turns; medians; compiling is left out.  Forward and backward: of the radiance to base colour and
-roughness of every point, and of positions in the picture, looked up with all attributes, to the vertices; Mitsuba's
-are not measured.
+rough gold in both (Mitsuba's `principled`).  The twin is the same estimator in plain torch, without kernels.
+*Rasterising* is depth and barycentrics of the same ball against rays cast by Open3D, and nearest faces by trimesh with
+Embree.  Runs take turns; medians; compiling is left out.  Forward and backward: of the radiance to base colour and
+roughness, of every point in ours, of the whole ball in Mitsuba's; and of positions in the picture, looked up with all
+attributes, to the vertices.
 That both draw the same picture is held by tests/shading/test_against_mitsuba_scenes.py.
 """
 
@@ -32,9 +33,10 @@ from relight.export.images import write_exr
 from relight.geometry.camera import Camera
 from relight.geometry.mesh import Mesh
 from relight.render.meshes import create_mesh_rasterizer, surface
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.tracing import create_tracer, load_open3d
 from relight.shading.environment import Environment
-from relight.shading.shade import MonteCarlo, SplitSum, shade
+from relight.shading.shade import Estimator, MonteCarlo, SplitSum, shade
 from relight.shading.surface import Surface
 
 SAMPLES = 64
@@ -73,8 +75,11 @@ def taking_turns(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[s
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def mitsuba_picture(mesh: Mesh, light: Environment, size: int, folder: Path) -> Callable[[], np.ndarray]:
-    """Draws the ball from +z, as `camera` sees it."""
+def mitsuba_picture(
+    mesh: Mesh, light: Environment, size: int, folder: Path
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Draw the ball from +z, as `camera` sees it; the same, and the way back to its colour and roughness."""
+    import drjit as dr
     import mitsuba as mi
 
     mi.set_variant("llvm_ad_rgb")
@@ -104,8 +109,32 @@ def mitsuba_picture(mesh: Mesh, light: Environment, size: int, folder: Path) -> 
             },
         },
     })  # fmt: skip
-    turn = iter(range(1 << 30))
-    return lambda: np.array(mi.render(scene, spp=1, seed=mi.UInt32(next(turn))))
+    turn, material = iter(range(1 << 30)), mi.traverse(scene)
+    names = "ball.bsdf.base_color.value", "ball.bsdf.roughness.value"
+
+    def backward() -> list[np.ndarray]:
+        for name in names:
+            dr.enable_grad(material[name])
+        seed = next(turn)
+        dr.backward(
+            dr.sum(mi.render(scene, material, spp=1, seed=mi.UInt32(seed), seed_grad=mi.UInt32(seed + 1 << 20)))
+        )
+        found = [np.array(dr.grad(material[name])) for name in names]
+        for name in names:
+            dr.disable_grad(material[name])
+        return found
+
+    return lambda: np.array(mi.render(scene, spp=1, seed=mi.UInt32(next(turn)))), backward
+
+
+def trimesh_rays(mesh: Mesh, origins: Tensor, directions: Tensor) -> Callable[[], object]:
+    """Nearest faces, by trimesh with Embree."""
+    from trimesh import Trimesh
+    from trimesh.ray import ray_pyembree
+
+    caster = ray_pyembree.RayMeshIntersector(Trimesh(mesh.vertices.numpy(), mesh.faces.numpy(), process=False))
+    start, along = origins.numpy(), directions.numpy()
+    return lambda: caster.intersects_first(start, along)
 
 
 def gold(points: Surface) -> Surface:
@@ -137,9 +166,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     options = parser.parse_args()
     mesh, light, view, rasterizer = ball(), sky(), camera(options.size), create_mesh_rasterizer()
-    tracer, estimator = create_tracer(mesh), MonteCarlo(SAMPLES)
+    tracer, fast = create_tracer(mesh), FastMonteCarlo(SAMPLES)
 
-    def direct() -> Tensor:
+    def direct(estimator: Estimator = fast) -> Tensor:
         with torch.no_grad():
             seen = surface(mesh, view, rasterizer)
             return shade(gold(seen.surface), light, estimator, tracer=tracer)
@@ -164,19 +193,23 @@ def main() -> None:
             return shade(many, light, SplitSum())
 
     with tempfile.TemporaryDirectory() as folder:
+        mitsuba, mitsuba_backward = mitsuba_picture(mesh, light, options.size, Path(folder))
         seconds = taking_turns(
             {
                 "direct light, ours": direct,
-                "direct light, Mitsuba llvm_ad_rgb": mitsuba_picture(mesh, light, options.size, Path(folder)),
+                "direct light, Mitsuba llvm_ad_rgb": mitsuba,
+                "direct light, our twin in torch": lambda: direct(MonteCarlo(SAMPLES)),
                 "direct light, ours, forward and backward": lambda: shading_backward(
-                    points, lambda some: shade(some, light, estimator, tracer=tracer)
+                    points, lambda some: shade(some, light, fast, tracer=tracer)
                 ),
+                "direct light, Mitsuba llvm_ad_rgb, forward and backward": mitsuba_backward,
                 "split-sum of 1,048,576 points, ours": split_sum,
                 "split-sum of 1,048,576 points, ours, forward and backward": lambda: shading_backward(
                     many, lambda some: shade(some, light, SplitSum())
                 ),
                 "100,352 triangles, ours": lambda: rasterizer.rasterize(mesh.vertices, mesh.faces, view),
                 "100,352 triangles, Open3D rays": lambda: scene.cast_rays(rays),
+                "100,352 triangles, trimesh + Embree": trimesh_rays(mesh, view.position.expand_as(along), along),
                 "100,352 triangles, ours, forward and backward": rasterized_backward,
             },
             options.repeats,

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from benchmarks.record import record
 from relight.images import read_image
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.shading.environment import Environment
-from relight.shading.shade import Harmonics, MonteCarlo, SplitSum, shade
+from relight.shading.shade import Harmonics, SplitSum, shade
 from relight.shading.surface import Surface
 
 MAPS = ("studio_small_03", "venice_sunset", "phalzer_forest_01", "noon_grass")
@@ -56,7 +57,7 @@ def main() -> None:
             for roughness in ROUGHNESS:
                 points = sphere(options.size, roughness, metallic)
                 with torch.no_grad():
-                    halves = [shade(points, light, MonteCarlo(options.samples), seed=seed) for seed in (0, 1)]
+                    halves = [shade(points, light, FastMonteCarlo(options.samples), seed=seed) for seed in (0, 1)]
                     exact = (halves[0] + halves[1]) / 2
                     found = {k: relative(shade(points, light, e), exact) for k, e in ESTIMATORS.items()}
                 # Half the difference of the halves has the same spread as the error of their mean.

@@ -34,6 +34,7 @@ from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh
 from relight.images import read_image
 from relight.render.meshes import create_mesh_rasterizer, surface
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.shading.environment import Environment
 from relight.shading.learnable import LearnableEnvironment
 from relight.shading.shade import Estimator, MonteCarlo, SplitSum, shade
@@ -152,7 +153,7 @@ def main() -> None:
             points = [surface(mesh, camera, rasterizer).surface for camera in cameras]
             return [shade(p, lights, estimator, seed=k) for k, p in enumerate(points)]
 
-    exact, few = MonteCarlo(options.samples), MonteCarlo(options.few)
+    exact, few = FastMonteCarlo(options.samples), FastMonteCarlo(options.few)
     pictures, brightness = taken(light, exact), float(light.radiance.mean())
     other = Environment(light.radiance.roll(11, 1).flip(-1))
     relit = taken(other, exact)

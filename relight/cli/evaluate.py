@@ -77,8 +77,8 @@ def _materials(arguments: argparse.Namespace, scene: Scene) -> dict[str, object]
     from relight.cli.truth import capture_folder, check_folder, find_truth
     from relight.errors import RelightError
     from relight.fit.relighting import ALIGNMENTS, measure
+    from relight.render.monte_carlo import FastMonteCarlo
     from relight.render.relit import Relit
-    from relight.shading.shade import MonteCarlo
 
     if scene.views is None or len(scene.views.test) == 0:
         raise RelightError(f"{arguments.run_folder}: no test views, which truth about materials is given for")
@@ -91,7 +91,7 @@ def _materials(arguments: argparse.Namespace, scene: Scene) -> dict[str, object]
     relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
     total = len(truth.relit) * len(ALIGNMENTS) * len(range(0, len(views), arguments.every))
     with bar("relit pictures", total) as advance:
-        return measure(relit, views, truth, MonteCarlo(arguments.samples), every=arguments.every, advance=advance)
+        return measure(relit, views, truth, FastMonteCarlo(arguments.samples), every=arguments.every, advance=advance)
 
 
 def _print(scores: Mapping[str, object], indent: str = "") -> None:

@@ -100,11 +100,12 @@ def _shaded(
 
 def estimator_of(arguments: argparse.Namespace, *, bounces: int, default: str = "monte-carlo") -> Estimator:
     """The estimator that was asked for, or the default."""
-    from relight.shading.shade import Harmonics, MonteCarlo, SplitSum
+    from relight.render.monte_carlo import FastMonteCarlo
+    from relight.shading.shade import Harmonics, SplitSum
 
     name = arguments.estimator or default
     if name == "monte-carlo":
-        return MonteCarlo(arguments.samples, bounces)
+        return FastMonteCarlo(arguments.samples, bounces)
     return SplitSum() if name == "split-sum" else Harmonics()
 
 

@@ -16,10 +16,10 @@ from relight.atomic import replacing
 from relight.errors import MissingPartError
 from relight.export.images import encoded_bytes, write_image
 from relight.geometry.camera import Camera
+from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit import Relit, has_materials
 from relight.shading.color import linear_to_srgb
 from relight.shading.look import Look
-from relight.shading.shade import MonteCarlo
 from relight.shading.studio import studio
 
 PICTURES = 8
@@ -91,7 +91,7 @@ def _materials(relit: Relit, camera: Camera, up: tuple[float, float, float] | No
     surface, alpha = buffer.surface, (buffer.splat.alpha * buffer.mask)[..., None]
     values = (linear_to_srgb(surface.base_color), surface.roughness[:, None], surface.metallic[:, None])
     shown = [buffer.spread(v.expand(-1, 3)) * alpha + 1 - alpha for v in values]
-    return [*shown, Look(curve="clip").encoded(relit.under(camera, studio().upright(up), MonteCarlo(32)))]
+    return [*shown, Look(curve="clip").encoded(relit.under(camera, studio().upright(up), FastMonteCarlo(32)))]
 
 
 def _sheet(rows: list[list[Tensor]]) -> Tensor:

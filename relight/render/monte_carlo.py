@@ -1,7 +1,7 @@
 """`relight.shading.shade.MonteCarlo` by kernels: the same numbers, directions, weights and gradients, in a tenth of the
 time.
 
-    shade(surface, light, monte_carlo(64), tracer=create_tracer(mesh))
+    shade(surface, light, FastMonteCarlo(64), tracer=create_tracer(mesh))
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ class _Tables:
     columns: np.ndarray
     row_guide: np.ndarray
     column_guide: np.ndarray
-    density: np.ndarray
     texels: np.ndarray
 
     @staticmethod
@@ -89,15 +88,16 @@ class _Tables:
 
             height, width = light.radiance.shape[:2]
             rows, columns, density = light.cells
-            columns = (columns.view(height, width) - torch.arange(height)[:, None]).numpy()
+            columns = columns.view(height, width) - torch.arange(height)[:, None]
+            sums = rows.float().numpy(), columns.float().numpy()
             guides = np.empty(height, np.int32), np.empty((height, width), np.int32)
-            kernels.fill_guides(rows.numpy(), columns, *guides)
-            kept = _Tables(rows.numpy(), columns, *guides, density.numpy(), light.radiance.detach().contiguous().numpy())
+            kernels.fill_guides(*sums, *guides)
+            kept = _Tables(*sums, *guides, torch.cat([light.radiance.detach(), density[..., None]], 2).numpy())
             light.__dict__["_tables"] = kept
         return kept
 
     def __iter__(self):
-        return iter((self.rows, self.columns, self.row_guide, self.column_guide, self.density, self.texels))
+        return iter((self.rows, self.columns, self.row_guide, self.column_guide, self.texels))
 
 
 @dataclass(frozen=True)
@@ -115,23 +115,30 @@ class _Samples:
     @staticmethod
     def draw(
         geometry: np.ndarray, lobe: np.ndarray, light: Environment, tracer: Tracer | None, numbers: Numbers,
-        surfaces: bool,
+        surfaces: bool, keep: bool,
     ) -> _Samples:  # fmt: skip
-        """Directions, and what arrives from them."""
+        """Directions, and what arrives from them.  keep: `places`, too."""
         from relight.render.kernels import direct as kernels
+        from relight.render.kernels.simd import LANES
 
-        points, most = len(geometry), 2 * len(numbers.points) * len(geometry)
+        points, samples = len(geometry), len(numbers.points)
+        most = 2 * samples * points
+        shared = np.zeros((5, -(-samples // LANES) * LANES), np.float32)
+        shared[:, :samples] = numbers.points.T
         workers = torch.get_num_threads()
         first, count, ends = (np.empty(n, np.int64) for n in (points, points, workers))
-        rays, values = torch.empty(most, 6), [torch.empty(most, 3) for _ in range(3)]
+        # Where the map is black, light may still come from elsewhere, or is to be fitted.
+        black = surfaces or tracer is None or light.radiance.requires_grad
+        rays, values = torch.empty(most, 6), [torch.empty(n, 3) for n in (most, most, most if keep else 0)]
         kernels.propose(
-            geometry, lobe, *_arrays(numbers.points, numbers.shifts, light.rotation.float()), *_Tables.of(light),
-            surfaces, workers, first, count, ends, *_arrays(rays, *values),
+            geometry, lobe, shared, samples, *_arrays(numbers.shifts, light.rotation.float().flatten()),
+            *_Tables.of(light),
+            black, workers, first, count, ends, *_arrays(rays, *values),
         )  # fmt: skip
         found = _Samples(first, count, rays, *values, torch.zeros(most, dtype=torch.bool))
         if tracer is not None:
             for worker, end in enumerate(ends.tolist()):
-                found._trace(tracer, slice(points * worker // workers * 2 * len(numbers.points), end), surfaces)
+                found._trace(tracer, slice(points * worker // workers * 2 * samples, end), surfaces)
         return found
 
     def _trace(self, tracer: Tracer, part: slice, surfaces: bool) -> None:
@@ -160,7 +167,7 @@ class _Sums(torch.autograd.Function):
         surface = bsdf.surface
         geometry = torch.cat([surface.position, normal, view, surface.side], 1).detach().numpy()
         lobe = torch.stack([alpha, n_v, bsdf.coat_share()], 1).detach().numpy()
-        samples = _Samples.draw(geometry, lobe, light, tracer, numbers, surfaces)
+        samples = _Samples.draw(geometry, lobe, light, tracer, numbers, surfaces, any(ctx.needs_input_grad))
         out = torch.empty(len(normal), 9)
         kernels.gather(
             samples.first, samples.count, *_arrays(samples.light, samples.lobes), torch.get_num_threads(), out.numpy()

@@ -102,6 +102,16 @@ class MeshTracer(ABC):
         count = len(origins)
         return hits, surface.map(lambda t: t.new_zeros(count, *t.shape[1:]).index_copy(0, index, t))
 
+    def nearest(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+        """For rays as of `occluded`: (N,) int64, the first face that each hits, -1 for none; (N, 3) weights of its
+        corners, anything where there is none.  Not differentiated."""
+        with torch.no_grad():
+            start, along = self._leave(origins, directions)
+            length = torch.minimum(far.float() - 2 * self._offset, self._reach(start))
+            face, uv = self._nearest(start, along, length)
+            face = torch.where(length > 0, face.long(), -1)
+            return face, torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
+
     def _leave(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         along = directions.float()
         return (origins.float() + self._offset * along).contiguous(), along.contiguous()
@@ -144,7 +154,8 @@ class EmbreeTracer(MeshTracer):
     def _blocked(self, start: Tensor, along: Tensor, length: Tensor) -> Tensor:
         # Its rays end where one number for all says; so each gets its direction's length.
         rays = torch.cat([start, along * length[:, None]], 1)
-        return torch.from_numpy(self._scene.test_occlusions(self._tensor(rays.numpy()), tnear=0.0, tfar=1.0).numpy())
+        shared = self._tensor.from_numpy(rays.numpy())
+        return torch.from_numpy(self._scene.test_occlusions(shared, tnear=0.0, tfar=1.0).numpy())
 
     def endless_blocked(self, rays: Tensor) -> Tensor:
         """(N,) bool: `occluded` of (N, 6) contiguous float32 rays without end, origin and direction side by side."""
@@ -152,8 +163,9 @@ class EmbreeTracer(MeshTracer):
         return torch.from_numpy(self._scene.test_occlusions(shared, tnear=self._offset, tfar=math.inf).numpy())
 
     def _nearest(self, start: Tensor, along: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        found = self._scene.cast_rays(self._tensor(torch.cat([start, along], 1).numpy()))
-        hits = np.isfinite(found["t_hit"].numpy())
+        rays = torch.cat([start, along], 1).numpy()
+        found = self._scene.cast_rays(self._tensor.from_numpy(rays))
+        hits = found["t_hit"].numpy() <= length.numpy()
         face = np.where(hits, found["primitive_ids"].numpy().astype(np.int64), -1)
         return torch.from_numpy(face), torch.from_numpy(found["primitive_uvs"].numpy())
 
@@ -166,6 +178,34 @@ class EmbreeTracer(MeshTracer):
         uv = torch.from_numpy(found["primitive_uvs"].numpy())
         face = torch.from_numpy(found["primitive_ids"].numpy().astype(np.int64))
         return torch.from_numpy(found["points"].numpy()), face, torch.cat([1 - uv.sum(1, keepdim=True), uv], 1)
+
+
+class Glowing:
+    """`relight.shading.tracing.RadianceTracer` over a mesh whose surface sends (V, 3) linear radiance, given for its
+    vertices, in all directions alike.
+    """
+
+    def __init__(self, tracer: MeshTracer, radiance: Tensor):
+        if radiance.shape != tracer.mesh.vertices.shape:
+            raise ShapeError.expected("radiance", str(tuple(tracer.mesh.vertices.shape)), tuple(radiance.shape))
+        self.tracer = tracer
+        self._corners = radiance.detach().float()[tracer.mesh.faces.long()]
+
+    def occluded(self, origins: Tensor, directions: Tensor, far: Tensor) -> Tensor:
+        """See `Tracer.occluded`."""
+        return self.tracer.occluded(origins, directions, far)
+
+    def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:
+        """See `Tracer.trace`."""
+        return self.tracer.trace(origins, directions)
+
+    def incoming(self, origins: Tensor, directions: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+        """See `RadianceTracer.incoming`."""
+        face, weights = self.tracer.nearest(origins, directions, far)
+        hits = face >= 0
+        index = hits.nonzero()[:, 0]
+        found = torch.einsum("nck,nc->nk", self._corners[face[index]], weights[index])
+        return hits, torch.zeros_like(directions).index_copy(0, index, found.to(directions))
 
 
 def unavailable() -> str | None:

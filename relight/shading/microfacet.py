@@ -109,7 +109,8 @@ def directional_albedo(n_v: Tensor, roughness: Tensor) -> tuple[Tensor, Tensor]:
     table = albedo_table().to(n_v).reshape(-1, 2)
     x = n_v.clamp(0, 1).clamp_min(1e-8).sqrt() * (_TABLE - 1)
     y = roughness.clamp(0, 1) * (_TABLE - 1)
-    x0, y0 = x.detach().floor().clamp(0, _TABLE - 2), y.detach().floor().clamp(0, _TABLE - 2)
+    # What is not a number is no index; its fraction stays what it is.
+    x0, y0 = (t.detach().nan_to_num(0.0).floor().clamp(0, _TABLE - 2) for t in (x, y))
     fx, fy = (x - x0)[..., None], (y - y0)[..., None]
     index = (x0 * _TABLE + y0).long()
     low = table[index] * (1 - fy) + table[index + 1] * fy

@@ -240,13 +240,15 @@ def _towards(
 def _arriving(surface: Surface, sample: LightSample, tracer: Tracer | None, surfaces: bool = False) -> Tensor:
     """The sample's radiance where nothing is in its way, else 0, or what a `RadianceTracer` finds there if `surfaces`.
 
-    Rays are only cast where light could arrive.
+    Rays are only cast where light could arrive, or could come to arrive when it is fitted.
     """
     side = surface.side if sample.direction.ndim == 2 else surface.side[:, None]
     above = dot(sample.direction.detach(), side.detach()) > 0
     if tracer is None:
         return sample.radiance * above[..., None]
-    wanted = above if surfaces else above & (sample.radiance.detach().sum(-1) > 0)
+    wanted = above
+    if not surfaces and not sample.radiance.requires_grad:
+        wanted = above & (sample.radiance.sum(-1) > 0)
     position = surface.position if sample.direction.ndim == 2 else surface.position[:, None]
     with torch.no_grad():
         rays = position.expand_as(sample.direction)[wanted], sample.direction[wanted], sample.distance[wanted]

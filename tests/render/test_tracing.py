@@ -16,8 +16,11 @@ from relight.geometry.transforms import look_at
 from relight.render import tracing
 from relight.render.backends.mesh_cpu import MeshCpu
 from relight.render.meshes import surface
-from relight.render.tracing import TRACERS, EmbreeTracer, TracerBackend, available_tracers, create_tracer
-from relight.shading.tracing import Tracer
+from relight.render.monte_carlo import FastMonteCarlo
+from relight.render.tracing import TRACERS, EmbreeTracer, Glowing, TracerBackend, available_tracers, create_tracer
+from relight.shading.environment import Environment
+from relight.shading.shade import MonteCarlo, shade
+from relight.shading.tracing import RadianceTracer, Tracer
 from relight.testing.mesh_conformance import sphere
 
 INFINITE = float("inf")
@@ -165,6 +168,38 @@ def test_tracers_agree():
     assert (~near).sum() <= 2
     close = (found.base_color - other.base_color).abs().amax(-1)[both][near] < 1e-3
     assert (~close).sum() <= 2
+
+
+def test_a_glowing_surface_is_seen_as_bright_as_it_is(trace_with):
+    """Radiance that is linear in place, so that it can be worked out at hits; rays end where they are told."""
+    mesh, g = scene(), torch.Generator().manual_seed(5)
+    tracer = trace_with(mesh)
+    glowing = Glowing(tracer, mesh.vertices + 2)
+    assert isinstance(glowing, RadianceTracer) and not isinstance(tracer, RadianceTracer)
+    origins = torch.tensor([0.0, 0.0, 3.0]) + torch.rand(2000, 3, generator=g)
+    directions = torch.nn.functional.normalize(torch.randn(2000, 3, generator=g) - torch.tensor([0.0, 0, 2]), dim=1)
+    far = torch.where(torch.rand(2000, generator=g) < 0.5, 3.0, INFINITE)
+    blocked, radiance = glowing.incoming(origins, directions, far)
+    assert torch.equal(blocked, tracer.occluded(origins, directions, far)) and 0.2 < blocked.float().mean() < 0.8
+    hits, found = glowing.trace(origins, directions)
+    assert (hits & ~blocked).any() and not radiance[~blocked].any()
+    torch.testing.assert_close(radiance[blocked], found.position[blocked] + 2, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ShapeError, match="radiance"):
+        Glowing(tracer, mesh.vertices[1:])
+
+
+def test_kernels_cast_the_twins_rays(trace_with):
+    """On a real mesh, with shadows, and with light from what casts them."""
+    mesh, camera = scene(), _camera()
+    points = surface(mesh, camera, MeshCpu()).surface
+    light = Environment(torch.rand(8, 16, 3, generator=torch.Generator().manual_seed(6)))
+    tracer = trace_with(mesh)
+    glowing = Glowing(tracer, torch.full_like(mesh.vertices, 0.5))
+    for some in (tracer, glowing):
+        found, expected = (shade(points, light, e, tracer=some) for e in (FastMonteCarlo(16), MonteCarlo(16)))
+        error = (found - expected).abs().amax(-1) / expected.amax(-1)
+        assert (error > 1e-3).float().mean() < 0.01 and error.max() < 0.1
+    assert (shade(points, light, FastMonteCarlo(16), tracer=tracer) < found - 1e-3).any()
 
 
 def test_auto_takes_the_first_that_works(monkeypatch):

@@ -4,7 +4,8 @@ LLVM's loop vectoriser keeps row accumulators in memory; this type keeps them in
 AVX-512 register, two AVX2 or four NEON ones, so kernels are written once.
 
 Inside `@njit` code: `load(array, i)`, `store(array, i, v)`, `splat(x)`, `+ - * /` between vectors or with a float32,
-`fma(a, b, c)` = a * b + c, `minimum`, `where_less(a, b, x, y)` = x if a < b else y per lane, `absolute`,
+`fma(a, b, c)` = a * b + c, `minimum`, `maximum`, `where_less(a, b, x, y)` = x if a < b else y per lane, `absolute`,
+`square_root`, `floor`,
 `exp_negative(x)` = exp(-x) for x >= 0, `total(v)`, `largest(v)`, `lanes()` = 0, 1, ... 15.  Arrays are 1-D contiguous
 float32; indices are not checked.
 """
@@ -142,6 +143,7 @@ _sub = _binary(lambda builder, a, b: builder.fsub(a, b, flags=_FLAGS))
 _mul = _binary(lambda builder, a, b: builder.fmul(a, b, flags=_FLAGS))
 _div = _binary(lambda builder, a, b: builder.fdiv(a, b, flags=_FLAGS))
 minimum = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+maximum = _binary(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
 
 
 def _overload_operator(symbol, vector_operation) -> None:
@@ -185,16 +187,25 @@ def where_less(typingctx, a, b, x, y):
     return float32x16(a, b, x, y), codegen
 
 
-@intrinsic
-def absolute(typingctx, a):
-    """|a|."""
-    if a != float32x16:
-        return None
+def _unary(name: str):
+    """An intrinsic of a vector from LLVM's, by the name that precedes the type."""
 
-    def codegen(context, builder, signature, args):
-        return _call(builder, f"llvm.fabs.v{LANES}f32", _VEC, *args)
+    @intrinsic
+    def operation(typingctx, a):
+        if a != float32x16:
+            return None
 
-    return float32x16(a), codegen
+        def codegen(context, builder, signature, args):
+            return _call(builder, f"llvm.{name}.v{LANES}f32", _VEC, *args)
+
+        return float32x16(a), codegen
+
+    return operation
+
+
+absolute = _unary("fabs")
+square_root = _unary("sqrt")
+floor = _unary("floor")
 
 
 @intrinsic
