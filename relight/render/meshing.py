@@ -81,8 +81,9 @@ def repaired(
         before = _mesh(found)
         _fill(found, holes)
         _without_faults(found)
+        # Patches may look either way.
         if found.orient_triangles():
-            found = _turned_like(found, before)
+            _turn_like(found, before)
     labels, sizes, _ = (np.asarray(x) for x in found.cluster_connected_triangles())
     if len(labels):
         unwanted = sizes[labels] < max(FEWEST, SPECK * len(labels))
@@ -147,15 +148,16 @@ def _fill(found: Any, size: float) -> None:
     found.triangles = open3d.utility.Vector3iVector(np.concatenate([old, new]).astype(np.int32))
 
 
-def _turned_like(found: Any, before: Mesh) -> Any:
-    """Patches may look either way; with all faces one way, most must look where the earlier ones did."""
-    some = torch.arange(0, len(before.faces), max(1, len(before.faces) // 1000))
-    mesh = _mesh(found)
-    _, face, _ = EmbreeTracer(mesh).closest(before.corner_positions()[some].mean(1))
-    if float((before.face_normals()[some] * mesh.face_normals()[face]).sum()) < 0:
-        flipped = np.ascontiguousarray(np.asarray(found.triangles)[:, ::-1])
-        found.triangles = load_open3d().utility.Vector3iVector(flipped)
-    return found
+def _turn_like(found: Any, before: Mesh) -> None:
+    """Each connected part, whose faces all agree, to the side that most of its earlier faces looked to."""
+    mesh, faces = _mesh(found), np.array(found.triangles)
+    labels = torch.from_numpy(np.asarray(found.cluster_connected_triangles()[0])).long()
+    _, face, _ = EmbreeTracer(mesh).closest(before.corner_positions().mean(1))
+    agreement = (before.face_normals() * mesh.face_normals()[face]).sum(1)
+    votes = torch.zeros(int(labels.max()) + 1).index_add_(0, labels[face], agreement)
+    wrong = (votes[labels] < 0).numpy()
+    faces[wrong] = faces[wrong][:, ::-1]
+    found.triangles = load_open3d().utility.Vector3iVector(faces)
 
 
 def _seen_faces(mesh: Mesh, cameras: Sequence[Camera], rasterizer: MeshRasterizer) -> np.ndarray:
