@@ -76,16 +76,16 @@ def sky() -> Environment:
     return Environment.z_up(light)
 
 
-def cameras(count: int = 12, size: int = 40) -> list[Camera]:
-    up = torch.tensor([0.0, 0.0, 1.0])
-    eyes = [
-        3 * torch.nn.functional.normalize(torch.tensor([math.cos(a), math.sin(a), 0.8 * math.sin(2.3 * a)]), dim=0)
-        for a in (2 * math.pi * i / count for i in range(count))
-    ]
-    return [Camera.from_fov(look_at(e, torch.zeros(3), up), 0.85, size, size) for e in eyes]
+def cameras(count: int = 20, size: int = 40) -> list[Camera]:
+    """From all sides, evenly."""
+    i = torch.arange(count) + 0.5
+    z, phi = 1 - 2 * i / count, i * math.pi * (1 + math.sqrt(5))
+    r = (1 - z * z).sqrt()
+    eyes, up = 3 * torch.stack([r * phi.cos(), r * phi.sin(), z], 1), torch.tensor([0.0, 0.0, 1.0])
+    return [Camera.from_fov(look_at(eye, torch.zeros(3), up), 0.85, size, size) for eye in eyes]
 
 
-def photographed_ball(folder: Path, count: int = 12, size: int = 40) -> Scene:
+def photographed_ball(folder: Path, count: int = 20, size: int = 64) -> Scene:
     """Photographs of `ball_mesh` under `sky`, with cut-outs; frame and views, nothing else."""
     mesh, rasterizer, views = ball_mesh(), create_mesh_rasterizer(), []
     folder.mkdir(parents=True, exist_ok=True)

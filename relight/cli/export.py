@@ -1,7 +1,9 @@
-"""Write a run's result for other programs: .ply splats, the HTML report.
+"""Write a run's result for other programs: .ply splats, .glb, .usdz and .obj meshes, textures, the HTML report.
 
 examples:
   relight export runs/fox -o fox.ply
+  relight export runs/chair -o chair.glb              with textures: for runs that have the stage mesh
+  relight export runs/chair -o maps --format textures
   relight export runs/fox -o fox.html
 """
 

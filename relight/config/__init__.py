@@ -52,6 +52,9 @@ class DataConfig:
     """Folder of masks, relative to the capture; white is the object."""
     masks_are_alpha: bool = True
     """Masks cut the object out; false: they mark pixels to use, and the background stays."""
+    mesh: str | None = None
+    """A model of the subject (.glb, .gltf, .obj, .ply), relative to the capture, in the frame of its cameras: for the
+    stage materials."""
 
     def __post_init__(self) -> None:
         if self.test_every < 0:

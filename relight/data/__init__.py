@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, cast
 
 from relight import plugins
 from relight.data import colmap, llff, transforms
 from relight.data.common import Options, pictures_in
+from relight.data.models import load_model
 from relight.errors import DataError
 from relight.scene import Scene
 
@@ -59,11 +61,12 @@ def load(
     max_size: int | None = None,
     masks: str | Path | None = None,
     masks_are_alpha: bool = True,
+    mesh: str | Path | None = None,
 ) -> Scene:
     """Read a capture.
 
     format: one of READERS, or "auto".  test_every: see `Options`.  max_size: pixels, longest side.
-    masks: a folder, relative to the capture.  Raises DataError.
+    masks: a folder, mesh: a model, relative to the capture; the model becomes the scene's asset.  Raises DataError.
     """
     path = Path(path)
     if not path.exists():
@@ -77,7 +80,11 @@ def load(
     known = [*READERS, *plugins.offered("data")]
     if name not in known:
         raise DataError(f"data.format: {name!r} is not known; expected auto, {', '.join(known)}")
-    mask_folder = None if masks is None else (path if path.is_dir() else path.parent) / masks
+    folder = path if path.is_dir() else path.parent
+    mask_folder = None if masks is None else folder / masks
     if mask_folder is not None and not mask_folder.is_dir():
         raise DataError(f"{mask_folder}: no such folder of masks; correct data.masks")
-    return _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    # A model that can't be read is told of before photographs are.
+    asset = None if mesh is None else load_model(folder / Path(mesh).expanduser())
+    scene = _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    return scene if asset is None else replace(scene, asset=asset)

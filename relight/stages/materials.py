@@ -143,7 +143,8 @@ def prepared(mesh: Mesh, views: Views, options: MeshMaterials) -> tuple[Mesh, in
             size = max(kept.base_color_texture.image.shape[:2])
     if mesh.normals is None or not bool((mesh.normals.norm(dim=1) > 0.5).all()):
         mesh = mesh.with_smooth_normals()
-    return (mesh if mesh.tangents is not None else mesh.with_tangents()), size
+    mapped = bool(mesh.materials) and mesh.materials[0].normal_texture is not None
+    return (mesh.with_tangents() if mapped and mesh.tangents is None else mesh), size
 
 
 class _TextureFit:
