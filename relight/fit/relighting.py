@@ -17,6 +17,7 @@ from relight.fit.evaluate import psnr
 from relight.fit.losses import mean_ssim
 from relight.images import read_image
 from relight.render.relit import Relit
+from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator
@@ -48,7 +49,7 @@ class Truth:
 
 
 def measure(
-    relit: Relit,
+    relit: Relit | RelitMesh,
     views: Views,
     truth: Truth,
     estimator: Estimator,
