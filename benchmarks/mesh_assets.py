@@ -57,6 +57,7 @@ def scored(name: str, scene: Scene) -> tuple[dict[str, float], torch.Tensor]:
     row |= distances(scene.asset, real_mesh(name), scene.views.train)
     light, paths = truth.relit[sorted(truth.relit)[0]]
     shown, apart = [], []
+    i = 0
     for i in range(0, len(views), EVERY):
         pictures = [
             r.under(views.camera(i), light, FastMonteCarlo(128), scale=None)[..., :3].clamp(0, 1) for r in (mesh, splat)

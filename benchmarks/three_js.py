@@ -78,7 +78,7 @@ def main() -> None:
                 asset = last_asset(run)
                 mesh, title = upright(asset), run.parent.name if run.name[:2].isdigit() else run.name
                 write_glb(model, asset.mesh, turn=asset.y_up)
-            rows[title] = {}
+            rows[title], picture = {}, torch.zeros(1, 1, 3)
             for light in options.lights:
                 score, picture = beside(model, mesh, DATA / "hdri" / "512" / f"{light}.hdr", options.modules, place)
                 rows[title][f"{light}, dB"] = score

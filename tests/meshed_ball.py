@@ -13,7 +13,7 @@ from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.material import Material, Texture
-from relight.geometry.mesh import Mesh
+from relight.geometry.mesh import Mesh, groups
 from relight.geometry.transforms import look_at
 from relight.render.meshes import create_mesh_rasterizer, render
 from relight.scene import Frame, Scene
@@ -67,6 +67,15 @@ def ball_mesh(rows: int = 16) -> Mesh:
         metallic_roughness_texture=Texture(packed, ("repeat", "clamp")),
     )
     return Mesh(points, faces, normals=points, uv=torch.stack([u, v], -1).reshape(-1, 2), materials=(material,))
+
+
+def welded(mesh: Mesh) -> Mesh:
+    """Positions alone, seams closed."""
+    places = (mesh.vertices * 1e5).round() / 1e5
+    group = groups(places)
+    first = torch.zeros(int(group.max()) + 1, dtype=torch.long).scatter(0, group, torch.arange(len(group)))
+    faces = group[mesh.faces.long()]
+    return Mesh(places[first], faces[(faces != faces.roll(1, 1)).all(1)])
 
 
 def sky() -> Environment:

@@ -82,7 +82,7 @@ def upright(asset: Asset) -> Mesh:
 
 
 def write_obj(path: Path, mesh: Mesh) -> None:
-    """See `export_obj`; the mesh as it stands.  The .obj is written last, so that it never refers to what is not there."""
+    """See `export_obj`; the mesh as it stands.  The .obj comes last, so it never refers to what is not there."""
     lines = [f"mtllib {path.stem}.mtl"]
     mtl: list[str] = []
     materials = mesh.materials or (Material(name="default"),)

@@ -1,4 +1,4 @@
-"""Textures of a mesh under gradient descent: what its photographs show through the mesh renderer and the shared shading.
+"""Textures of a mesh under gradient descent, through the mesh renderer and the shared shading.
 
     pixels = Pixels.of(mesh, views, rasterizer)          # once: shapes do not change
     points, progress, look = textures.at(pixels[chosen])
@@ -47,8 +47,8 @@ LEVEL = 1 / 3
 class Pixels:
     """P pixels of photographs that show a mesh, in any order.
 
-    position, normal, geometric_normal, view: (P, 3), see `Surface`.  uv, uv_dx, uv_dy: (P, 2) and its change to the next
-    pixel right and down.  face: (P,).  weights: (P, 3) of its corners.  color: (P, 3) sRGB-encoded photograph.
+    position, normal, geometric_normal, view: (P, 3), see `Surface`.  uv, uv_dx, uv_dy: (P, 2) and its change to the
+    next pixel right and down.  face: (P,).  weights: (P, 3) of its corners.  color: (P, 3) sRGB-encoded photograph.
     """
 
     position: Tensor
@@ -89,7 +89,7 @@ class Pixels:
             with torch.no_grad():
                 seen = surface(mesh, camera, rasterizer, cull=False)
                 assert mesh.uv is not None
-                changes = interpolate_derivatives(mesh.uv, mesh.faces, seen.fragments)
+                right, down = interpolate_derivatives(mesh.uv, mesh.faces, seen.fragments)
                 good = torch.ones_like(seen.mask) if photo.alpha is None else photo.alpha > WHITE
                 if photo.mask is not None:
                     good = good & photo.mask
@@ -99,11 +99,11 @@ class Pixels:
                     kept = kept[torch.randperm(len(kept), generator=generator)[:most]]
                 s, at = seen.surface, seen.mask
                 assert s.geometric_normal is not None
-                uv = _interpolated(mesh.uv, mesh, seen.fragments.face[at][kept], seen.fragments.barycentrics[at][kept])
+                face, weights = seen.fragments.face[at][kept].long(), seen.fragments.barycentrics[at][kept]
                 parts.append(Pixels(
-                    s.position[kept], s.normal[kept], s.geometric_normal[kept], s.view[kept], uv,
-                    *(change[at][kept] for change in changes), seen.fragments.face[at][kept].long(),
-                    seen.fragments.barycentrics[at][kept], photo.rgb[at][kept],
+                    s.position[kept], s.normal[kept], s.geometric_normal[kept], s.view[kept],
+                    _interpolated(mesh.uv, mesh, face, weights), right[at][kept], down[at][kept], face, weights,
+                    photo.rgb[at][kept],
                 ))  # fmt: skip
         found = Pixels(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pixels)))
         if not len(found):
@@ -147,9 +147,7 @@ class LearnableTextures(nn.Module):
     wrap: see `Texture`.  degree: of the look's harmonics.
     """
 
-    def __init__(
-        self, materials: Tensor, look: Tensor, progress: float, wrap: tuple[str, str], *, degree: int = 1
-    ):
+    def __init__(self, materials: Tensor, look: Tensor, progress: float, wrap: tuple[str, str], *, degree: int = 1):
         super().__init__()
         self.wrap, self.degree = wrap, degree
         self.materials = nn.Parameter(torch.logit(materials.clamp(0.02, 0.98)))

@@ -103,7 +103,7 @@ class Material:
 
 
 def packed(materials: Sequence[Material]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Materials for storing: pictures by name, each once however many textures show it, and JSON values for the rest."""
+    """Materials for storing: pictures by name, each once however many textures show it; the rest as JSON values."""
     names: dict[int, str] = {}
     images: dict[str, Tensor] = {}
 

@@ -51,10 +51,8 @@ def unwrap(mesh: Mesh, size: int, *, padding: int = PADDING) -> Mesh:
     scale = np.array([atlas.width, atlas.height], np.float32) / max(atlas.width, atlas.height)
     kept = torch.from_numpy(vertex_of.astype(np.int64))
     others = {n: None if (t := getattr(mesh, n)) is None else t[kept] for n in ("vertices", "normals")}
-    return replace(
-        mesh, **others, faces=torch.from_numpy(faces.astype(np.int64)), uv=torch.from_numpy(uv.astype(np.float32) * scale),
-        uv1=None, tangents=None, colors=None,
-    )  # fmt: skip
+    placed, corners = torch.from_numpy(uv.astype(np.float32) * scale), torch.from_numpy(faces.astype(np.int64))
+    return replace(mesh, **others, faces=corners, uv=placed, uv1=None, tangents=None, colors=None)
 
 
 def texture_size(mesh: Mesh, cameras: Sequence[Camera], *, most: int, per_pixel: float = 1.0) -> int:

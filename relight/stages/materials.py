@@ -15,7 +15,6 @@ from relight.fit.gloss import likely_metal
 from relight.fit.sky import solve_shading
 from relight.fit.textures import (
     LearnableTextures,
-    Photographed,
     Pixels,
     Shading,
     display,
@@ -70,7 +69,7 @@ class MeshMaterials(Stage):
     rays: int = 2
     """A pixel and step of split-sum, along what surfaces mirror."""
     start: Literal["auto", "guess", "textures"] = "auto"
-    """textures: what the asset and the scene hold.  guess: from photographs alone.  auto: textures if there is light."""
+    """textures: what asset and scene hold.  guess: from photographs alone.  auto: textures if there is light."""
     metallic_start: float = 0.1
     """Metallic at the start of a guess, where photographs do not tell by how colour moves with the eye.  0 to 1."""
     roughness_start: float = 0.6
@@ -137,7 +136,11 @@ def prepared(mesh: Mesh, views: Views, options: MeshMaterials) -> tuple[Mesh, in
         # Maps in other coordinates mean nothing afterwards.
         mesh = unwrap(replace(mesh, material_ids=None, materials=()), size)
     else:
-        kept = mesh.materials[int(mesh.material_ids[0]) if mesh.material_ids is not None else 0] if mesh.materials else None
+        kept = (
+            mesh.materials[int(mesh.material_ids[0]) if mesh.material_ids is not None else 0]
+            if mesh.materials
+            else None
+        )
         mesh = replace(mesh, material_ids=None, materials=(kept or Material(),))
         if kept is not None and kept.base_color_texture is not None:
             size = max(kept.base_color_texture.image.shape[:2])
@@ -332,6 +335,3 @@ class _TextureFit:
                 keys = [k for k in saved.tensors if k.startswith("adam.") and k.endswith(f".{name}")]
                 if keys:
                     self.adam.state[p] = {k.split(".")[1]: saved.tensors[k].clone() for k in keys}
-
-
-__all__ = ["MeshMaterials", "Photographed", "prepared"]

@@ -492,7 +492,7 @@ def test_export(run, tmp_path, capsys, fails):
 
 
 @pytest.mark.parametrize(
-    ("name", "word"), [("a.plx", "did you mean 'ply'"), ("a", "no suffix"), ("a.usd", "there are")]
+    ("name", "word"), [("a.plx", "did you mean 'ply'"), ("a", "no suffix"), ("a.blend", "there are")]
 )
 def test_export_of_an_unknown_format(run, tmp_path, fails, name, word):
     assert word in fails("export", run, "-o", tmp_path / name)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# pyright: reportAttributeAccessIssue=false
+# pxr has no stubs that know its classes.
+
 import json
 import os
 import shutil

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from meshed_ball import BLUE, RED, ball_mesh, ball_splat, cameras, photographed_ball, sky, with_splat
+from meshed_ball import BLUE, RED, ball_mesh, ball_splat, cameras, photographed_ball, sky, welded, with_splat
 
 from relight.errors import BackendUnavailableError, MissingPartError
+from relight.fit.outline import fit_outlines
 from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh, merge
 from relight.render import tracing
@@ -25,7 +28,7 @@ from relight.testing.job import MemoryJob
 
 pytestmark = pytest.mark.skipif(tracing.unavailable() is not None, reason=f"no rays: {tracing.unavailable()}")
 pytest.importorskip("xatlas")
-SMALL = {"triangles": 800, "occlusion_rays": 8, "max_texture": 64}
+SMALL: dict[str, Any] = {"triangles": 800, "outline_steps": 20, "occlusion_rays": 8, "max_texture": 64}
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,17 @@ def test_a_splat_becomes_a_textured_mesh(meshed):
     assert meshed.mesh is None, "the mesh for rays is another part"
 
 
+def test_outlines_become_those_of_the_photographs(capture):
+    """Of a ball that is too small, except for one side that is too large."""
+    views, small = capture.views.train, welded(ball_mesh(12))
+    size = 0.93 + 0.12 * (small.vertices[:, :1] > 0.5)
+    start = replace(small, vertices=small.vertices * size)
+    found = fit_outlines(start, views, create_mesh_rasterizer(), steps=100, rate=0.1)
+    before, after = ((m.vertices.norm(dim=1) - 1).abs().mean() for m in (start, found))
+    assert after < 0.45 * before and torch.equal(found.faces, start.faces)
+    assert fit_outlines(start, views, create_mesh_rasterizer(), steps=0) is start
+
+
 def test_a_captured_look_is_enough(capture, tmp_path):
     bare = replace(capture, gaussians=replace(ball_splat(), channels={}))
     asset = MeshAsset(**SMALL, normal_map=False, surface="poisson").run(bare, MemoryJob(tmp_path)).asset
@@ -75,6 +89,7 @@ def test_assets_are_kept_in_the_scene_folder(meshed, tmp_path):
     for name, tensor in meshed.asset.tensors().items():
         assert torch.equal(tensor, found.tensors()[name]), name
     m = found.materials[0]
+    assert m.occlusion_texture is not None and m.metallic_roughness_texture is not None
     assert m.occlusion_texture.image is m.metallic_roughness_texture.image, "stored once, read once"
     (tmp_path / "older").mkdir()
     save_scene(replace(meshed, asset=None), tmp_path / "older", key="k")
@@ -95,24 +110,38 @@ def test_materials_with_every_property_survive():
     assert again.wrap == texture.wrap and again.nearest and again.uv_set == 1
 
 
-FAST = {"iterations": 80, "sampled_iterations": 10, "pixels": 3000, "sampled_pixels": 500, "samples": 4,
+FAST: dict[str, Any] = {"iterations": 80, "sampled_iterations": 10, "pixels": 3000, "sampled_pixels": 500, "samples": 4,
         "material_rate": 0.08, "light_rate": 0.05, "light_size": 8, "texels_per_pixel": 0.5, "max_texture": 32,
         "occlusion_rays": 4}  # fmt: skip
 
 
-def test_textures_and_light_are_found_from_photographs(capture, tmp_path):
-    """Of a model whose materials and light are not known; its coordinates are kept."""
-    model = replace(ball_mesh(), materials=())
-    job = MemoryJob(tmp_path)
-    found = MeshMaterials(**FAST | {"iterations": 250, "sampled_iterations": 60}).run(replace(capture, asset=model), job)
-    assert found.asset is not None and found.light is not None and job.metrics["train_psnr"] > 23
-    assert torch.equal(found.asset.vertices, model.vertices) and found.asset.uv is not None
+def found_colors(capture: Scene, folder: Path, **options: Any) -> tuple[float, Scene, dict[str, float]]:
+    """Largest error of colour, after the factor for each channel that photographs can't tell."""
+    grey = Material(
+        base_color=torch.tensor([0.5, 0.5, 0.5, 1.0]), metallic=torch.tensor(0.05), roughness=torch.tensor(0.6)
+    )
+    model, job = replace(ball_mesh(), materials=(grey,)), MemoryJob(folder)
+    found = MeshMaterials(**FAST | options).run(replace(capture, asset=model), job)
+    assert found.asset is not None and found.asset.uv is not None
+    assert torch.equal(found.asset.vertices, model.vertices), "shape and coordinates are kept"
     red, blue = sides(found.asset)
-    # Photographs fix colours up to a factor for each channel.
     scale = (red * RED + blue * BLUE) / (red * red + blue * blue)
-    assert (red * scale - RED).abs().max() < 0.15 and (blue * scale - BLUE).abs().max() < 0.15
-    bright = found.light.eval(torch.nn.functional.normalize(sky().directions(torch.tensor([[0.3, 0.3]])), dim=-1))
-    assert float(bright.mean()) > 1.3 * float(found.light.radiance.mean())
+    off = max(float((red * scale - RED).abs().max()), float((blue * scale - BLUE).abs().max()))
+    return off, found, job.metrics
+
+
+def test_textures_and_light_are_found_from_photographs(capture, tmp_path):
+    """Of a model whose materials and light are not known."""
+    off, found, metrics = found_colors(capture, tmp_path, iterations=120, sampled_iterations=20, start="textures")
+    assert off < 0.15 and metrics["train_psnr"] > 22 and found.light is not None
+    towards = torch.nn.functional.normalize(sky().directions(torch.tensor([[0.3, 0.3]])), dim=-1)
+    assert float(found.light.eval(towards).mean()) > 1.3 * float(found.light.radiance.mean())
+
+
+@pytest.mark.slow
+def test_the_closed_form_guess_is_a_start_too(capture, tmp_path):
+    off, _, metrics = found_colors(capture, tmp_path, iterations=250, sampled_iterations=60, start="guess")
+    assert off < 0.15 and metrics["train_psnr"] > 23
 
 
 def test_fits_continue_with_what_the_asset_holds(meshed, tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from meshed_ball import BLUE, RED, ball_mesh, ball_splat, cameras
+from meshed_ball import BLUE, RED, ball_mesh, ball_splat, cameras, welded
 
 from relight.errors import RelightError, ShapeError
 from relight.geometry.camera import Camera
@@ -25,17 +25,6 @@ pytestmark = pytest.mark.skipif(unavailable() is not None, reason=f"no Open3D: {
 xatlas = pytest.importorskip("xatlas")
 
 
-def welded(mesh: Mesh) -> Mesh:
-    """Positions alone, seams closed."""
-    from relight.geometry.mesh import groups
-
-    places = (mesh.vertices * 1e5).round() / 1e5
-    group = groups(places)
-    first = torch.zeros(int(group.max()) + 1, dtype=torch.long).scatter(0, group, torch.arange(len(group)))
-    faces = group[mesh.faces.long()]
-    return Mesh(places[first], faces[(faces != faces.roll(1, 1)).all(1)])
-
-
 @pytest.fixture(scope="module")
 def fused() -> Mesh:
     return fuse(create_rasterizer(), ball_splat(), cameras(20, 48))
@@ -44,6 +33,7 @@ def fused() -> Mesh:
 def test_poisson_is_round_and_closed(fused):
     smooth = poisson(create_rasterizer(), ball_splat(), cameras(20, 48), holes=0.5)
     for mesh in (fused, smooth):
+        assert mesh.normals is not None
         assert mesh.vertices.norm(dim=1).median() == pytest.approx(1, abs=0.05)
         assert ((mesh.normals * mesh.vertices).sum(1) > 0).float().mean() > 0.97, "normals look outwards"
     assert (smooth.vertices.norm(dim=1) - 1).std() < 0.05

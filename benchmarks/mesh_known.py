@@ -1,0 +1,98 @@
+"""Materials and light from photographs of a known shape: the real models of RELIGHT_DATA/relightable.
+
+    python -m benchmarks.mesh_known [spot ...] [--methods split_sum monte_carlo]
+
+Each model comes with its texture coordinates and normal map, nothing else; the stage `materials` finds the rest.
+split_sum is what nvdiffrec does (Munkberg et al., CVPR 2022): prefiltered light, no shadows.  monte_carlo ends with
+samples, shadows and light by way of the model itself (Hasselgren et al., Shape, Light, and Material Decomposition from
+Images using Monte Carlo Rendering and Denoising, NeurIPS 2022, without denoising).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.real_meshes import MODELS, real_mesh
+from benchmarks.record import record
+from benchmarks.relightable import EVERY, SAMPLES, folder_of
+from relight.cli.truth import find_truth
+from relight.data import load
+from relight.export.images import write_image
+from relight.fit.relighting import measure
+from relight.geometry.material import Material
+from relight.images import read_image
+from relight.render.monte_carlo import FastMonteCarlo
+from relight.render.relit_mesh import RelitMesh
+from relight.shading.color import linear_to_srgb
+from relight.stages.materials import MeshMaterials
+from relight.testing.job import MemoryJob
+
+METHODS = {
+    "split_sum": {"iterations": 600, "sampled_iterations": 0, "shadows": False},
+    "monte_carlo": {"iterations": 300, "sampled_iterations": 300},
+}
+
+
+def bare(name: str):
+    """The model with its normal map, if it has one material, and no other."""
+    mesh = real_mesh(name)
+    used = torch.zeros(1).long() if mesh.material_ids is None else mesh.material_ids.unique()
+    if len(used) > 1:
+        return replace(mesh, materials=(), material_ids=None, uv=None, uv1=None, tangents=None)
+    m = mesh.materials[int(used[0])]
+    kept = Material(normal_texture=m.normal_texture, normal_scale=m.normal_scale, double_sided=True)
+    return replace(mesh, materials=(kept,), material_ids=None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"captures (default: {' '.join(MODELS)})")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    options = parser.parse_args()
+    rows: dict[str, dict[str, float]] = {}
+    for name in options.names or MODELS:
+        scene = replace(load(folder_of(name)), asset=bare(name))
+        assert scene.views is not None
+        views, folder = scene.views.test, folder_of(name)
+        truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
+        tiles = [read_image(truth.albedo[0]).values[..., :3]]
+        for method in options.methods:
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as place:
+                found = MeshMaterials(**METHODS[method]).run(scene, MemoryJob(Path(place)))
+            minutes = (time.perf_counter() - start) / 60
+            relit = RelitMesh(found.asset, found.light)
+            score = measure(relit, views, truth, FastMonteCarlo(SAMPLES), every=EVERY)
+            row = {"minutes": minutes}
+            for where in ("picture", "foreground"):
+                row[f"albedo, per channel, {where}, dB"] = score["albedo"]["per channel"][f"sRGB, {where}"]
+            row["albedo, unscaled, picture, dB"] = score["albedo"]["unscaled"]["sRGB, picture"]
+            row |= {key: score[key] for key in ("roughness MAE", "metallic MAE")}
+            for alignment in ("unscaled", "per channel"):
+                row[f"relit, {alignment}, dB"] = score["relit, mean"][alignment]["PSNR"]
+            row["light"] = score["light, relative error of irradiance"]
+            rows[f"{name}, {method}"] = row
+            print(name, method, {key: round(value, 3) for key, value in row.items()}, flush=True)
+            seen = relit.buffer(views.camera(0))
+            s = seen.surface
+            tiles += [linear_to_srgb(seen.spread(s.base_color))]
+            tiles += [seen.spread(x[:, None]).expand(-1, -1, 3) for x in (s.roughness, s.metallic)]
+        output = Path(__file__).parent / "results" / "pictures" / f"mesh_known_{name}.png"
+        write_image(output, torch.cat(tiles, 1).clamp(0, 1))
+    best = [row for key, row in rows.items() if key.endswith(options.methods[-1])]
+    record(
+        "mesh_known",
+        sum(row["albedo, per channel, picture, dB"] for row in best) / len(best),
+        "dB PSNR of albedo",
+        detail={"title": "materials and light on a known shape", "methods": METHODS, "scores": rows},
+    )
+
+
+if __name__ == "__main__":
+    main()
