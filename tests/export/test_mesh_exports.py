@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # pyright: reportAttributeAccessIssue=false
 # pxr has no stubs that know its classes.
-
 import json
 import os
 import shutil
