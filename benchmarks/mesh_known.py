@@ -2,7 +2,7 @@
 
     python -m benchmarks.mesh_known [spot ...] [--method split_sum]
 
-Each model comes with its texture coordinates and normal map, nothing else; the stage `materials` finds the rest.
+Captures that are not named keep their earlier scores if the method's options are the same.  Each model comes with its texture coordinates and normal map, nothing else; the stage `materials` finds the rest.
 split_sum is what nvdiffrec does (Munkberg et al., CVPR 2022): prefiltered light, no shadows.  monte_carlo ends with
 samples, shadows and light by way of the model itself (Hasselgren et al., Shape, Light, and Material Decomposition from
 Images using Monte Carlo Rendering and Denoising, NeurIPS 2022, without denoising).
@@ -11,6 +11,7 @@ Images using Monte Carlo Rendering and Denoising, NeurIPS 2022, without denoisin
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from dataclasses import replace
@@ -19,7 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.real_meshes import MODELS, real_mesh
-from benchmarks.record import record
+from benchmarks.record import RESULTS, record
 from benchmarks.relightable import EVERY, SAMPLES, folder_of
 from relight.cli.truth import find_truth
 from relight.data import load
@@ -39,6 +40,15 @@ METHODS = {
 }
 
 
+def earlier(method: str) -> dict[str, dict[str, float]]:
+    """Scores of the last result with the same options, by capture."""
+    try:
+        detail = json.loads((RESULTS / f"mesh_known_{method}.json").read_text(encoding="utf-8"))["detail"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {n: row for n, row in detail["scores"].items() if n in MODELS and detail["options"] == METHODS[method]}
+
+
 def bare(name: str):
     """The model with its normal map, if it has one material, and no other."""
     mesh = real_mesh(name)
@@ -55,7 +65,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"captures (default: {' '.join(MODELS)})")
     parser.add_argument("--method", choices=METHODS, default="monte_carlo")
     options = parser.parse_args()
-    rows: dict[str, dict[str, float]] = {}
+    rows = earlier(options.method)
     for name in options.names or MODELS:
         scene = replace(load(folder_of(name)), asset=bare(name))
         assert scene.views is not None

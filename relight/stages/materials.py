@@ -39,9 +39,6 @@ from relight.shading.learnable import LearnableEnvironment
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
 
-SEEN = 4
-"""Confidence is told by as many views as this at most, so that `likely_metal` can count."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class MeshMaterials(Stage):
@@ -200,7 +197,9 @@ class _TextureFit:
         if transfer is None:
             assert bare.normals is not None
             proxy = Proxy(bare)
-            transfer = bake(proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, torch.eye(3))
+            transfer = bake(
+                proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, self._given_light().rotation
+            )
         known = weight > 0.05
         if int(known.sum()) < 16:
             raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
@@ -212,7 +211,8 @@ class _TextureFit:
         corners = mesh.faces.long()[self.texels.face]
         irradiance = (transfer.irradiance(light)[corners] * self.texels.weights[..., None]).sum(1).clamp_min(1e-3)
         albedo = (self.seen.radiance / irradiance).clamp(0.02, 0.95)
-        views = (self.seen.confidence * 2 * SEEN).round()
+        # The inverse of how confidence was made; views are half as good as one from the front on average.
+        views = -2 * torch.log1p(-self.seen.confidence.clamp_max(0.9999))
         metal = likely_metal(self.seen.spread, views, irradiance, o.metallic_start).clamp(0.03, 0.97)
         return light, torch.cat([albedo, torch.full_like(albedo[:, :1], o.roughness_start), metal[:, None]], 1)
 
