@@ -2,7 +2,9 @@
 
     python -m benchmarks.mesh_known [spot ...] [--method split_sum]
 
-Captures that are not named keep their earlier scores if the method's options are the same.  Each model comes with its texture coordinates and normal map, nothing else; the stage `materials` finds the rest.
+Captures that are not named keep their earlier scores if the method's options are the same.
+
+Each model comes with its texture coordinates and normal map, nothing else; the stage `materials` finds the rest.
 split_sum is what nvdiffrec does (Munkberg et al., CVPR 2022): prefiltered light, no shadows.  monte_carlo ends with
 samples, shadows and light by way of the model itself (Hasselgren et al., Shape, Light, and Material Decomposition from
 Images using Monte Carlo Rendering and Denoising, NeurIPS 2022, without denoising).
