@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--label", help="names the result")
     options = parser.parse_args()
     rows: dict[str, dict[str, float]] = {}
+    label = f"_{options.label}" if options.label else ""
     for name in options.names or MODELS:
         with tempfile.TemporaryDirectory() as place:
             if options.runs is None:
@@ -97,16 +98,16 @@ def main() -> None:
             row, picture = scored(name, scene)
             rows[name] = {"minutes": minutes + took, "of them mesh": meshed, "materials": took - meshed, **row}
             print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
-            label = f"_{options.label}" if options.label else ""
             output = Path(__file__).parent / "results" / "pictures" / f"mesh_assets{label}_{name}.png"
             write_image(output, picture)
     mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
+    title = f"textured meshes relit, against path-traced truth{label.replace('_', ', ')}"
     record(
         f"mesh_assets_{options.label}" if options.label else "mesh_assets",
         mean["relit, per channel, dB"],
         "dB PSNR, unseen lights",
-        detail={"title": "textured meshes relit, against path-traced truth", "surface": options.surface,
-                "fitted": options.fit, "samples": SAMPLES, "scores": {**rows, "mean": mean}},
+        detail={"title": title, "surface": options.surface, "fitted": options.fit, "samples": SAMPLES,
+                "scores": {**rows, "mean": mean}},
     )  # fmt: skip
 
 

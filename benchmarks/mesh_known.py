@@ -99,7 +99,7 @@ def main() -> None:
         f"mesh_known_{options.method}",
         mean["albedo, per channel, picture, dB"],
         "dB PSNR of albedo",
-        detail={"title": "materials and light on a known shape", "options": METHODS[options.method],
+        detail={"title": f"materials and light on a known shape, {options.method.replace('_', ' ')}", "options": METHODS[options.method],
                 "scores": {**rows, "mean": mean}},
     )  # fmt: skip
 
