@@ -95,11 +95,12 @@ def main() -> None:
         output = Path(__file__).parent / "results" / "pictures" / f"mesh_known_{options.method}_{name}.png"
         write_image(output, torch.cat(tiles, 1).clamp(0, 1))
     mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
+    words = options.method.replace("_", " ")
     record(
         f"mesh_known_{options.method}",
         mean["albedo, per channel, picture, dB"],
         "dB PSNR of albedo",
-        detail={"title": f"materials and light on a known shape, {options.method.replace('_', ' ')}", "options": METHODS[options.method],
+        detail={"title": f"materials and light on a known shape, {words}", "options": METHODS[options.method],
                 "scores": {**rows, "mean": mean}},
     )  # fmt: skip
 
