@@ -21,7 +21,12 @@ KINDS: Mapping[str, str] = MappingProxyType(
 
 BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "stages": {"radiance": "relight.stages.radiance:Radiance", "distill": "relight.stages.distill:Distill"},
+        "stages": {
+            "radiance": "relight.stages.radiance:Radiance",
+            "distill": "relight.stages.distill:Distill",
+            "mesh": "relight.stages.mesh:MeshAsset",
+            "materials": "relight.stages.materials:MeshMaterials",
+        },
         "backends": {},
         "data": {},
         "exports": {},

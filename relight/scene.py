@@ -58,6 +58,7 @@ class Scene:
     """frame: always.  views: posed photographs.  points: from structure from motion.  gaussians: the splat.
     light: what lit the photographs, as far as it is given or was found out.
     mesh: the surface as triangles, for rays; its colours are the captured look, decoded to linear light.
+    asset: the subject as a textured mesh with glTF materials: for other programs, and what mesh renderers draw.
     history: the stages that led here, oldest first.
     """
 
@@ -68,3 +69,4 @@ class Scene:
     history: tuple[StageRecord, ...] = ()
     light: Lighting | None = None
     mesh: Mesh | None = None
+    asset: Mesh | None = None

@@ -27,9 +27,11 @@ from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.views import Views
 
-SCHEMA = 1
+SCHEMA = 2
+"""The newest.  A folder says the oldest that describes it: 1 unless it holds an asset, which came with 2."""
 MANIFEST = "scene.json"
 _CAMERAS = "cameras.json"
+_PACKED: Mapping[str, type[Gaussians] | type[Mesh]] = {"gaussians": Gaussians, "mesh": Mesh, "asset": Mesh}
 
 
 def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Path] | None = None) -> None:
@@ -41,7 +43,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name in ("points", "gaussians", "light", "mesh"):
+    for name in ("points", "gaussians", "light", "mesh", "asset"):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -50,15 +52,13 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
             _link(earlier[1] / file, folder / file)
         else:
             write_tensors(folder / file, _tensors(part))
-        if isinstance(part, Gaussians):
-            flags = part.flags
-        elif isinstance(part, Lighting):
+        if isinstance(part, Lighting):
             flags = {"names": list(part.maps), "follows_camera": part.follows_camera}
         else:
-            flags = {}
+            flags = getattr(part, "flags", {})
         parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": flags}
     document = {
-        "schema": SCHEMA,
+        "schema": SCHEMA if "asset" in parts else 1,
         "key": key,
         "frame": asdict(scene.frame),
         "parts": parts,
@@ -80,12 +80,12 @@ def load_scene(folder: Path) -> Scene:
             if _digest(path) != part["sha256"]:
                 raise DataError(f"{path}: changed or damaged since it was written; move {folder} away and fit again")
             tensors = read_tensors(path)[0]
-            if name == "gaussians":
-                found[name] = Gaussians.from_tensors(tensors, **part["flags"])
+            if name in _PACKED:
+                found[name] = _PACKED[name].from_tensors(tensors, **part["flags"])
             elif name == "light":
                 found[name] = _lighting(tensors, **part["flags"])
             else:
-                found[name] = {"points": Points, "mesh": Mesh}[name](**tensors)
+                found[name] = Points(**tensors)
         frame = document["frame"]
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
@@ -179,7 +179,7 @@ def _lighting(tensors: Mapping[str, Tensor], names: list[str], follows_camera: b
 
 
 def _tensors(part: Gaussians | Points | Lighting | Mesh) -> dict[str, Tensor]:
-    if isinstance(part, Gaussians):
+    if isinstance(part, Gaussians | Mesh):
         return part.tensors()
     if isinstance(part, Lighting):
         lights = enumerate(part.maps.values())

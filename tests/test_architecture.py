@@ -60,7 +60,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),
     "OpenEXR": ("images.py", "export/images.py"),
-    "pxr": ("formats/usd.py",),
+    "pxr": ("formats/usd.py", "export/usd.py"),
     "pycolmap": ("data/sfm.py",),
     "pytorch3d": ("render/backends/mesh_pytorch3d.py",),
     "ray": (),
@@ -70,6 +70,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "viser": (),
     "warp": ("render/backends/tracer_warp.py",),
     "zstandard": ("formats/spz.py",),
+    "xatlas": ("render/atlas.py",),
 }
 """Heavy libraries and the files that may import them, inside functions.  As few as can be: one that reads, one that
 writes."""

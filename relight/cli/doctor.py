@@ -14,6 +14,8 @@ from importlib.util import find_spec
 OPTIONAL = {
     "mitsuba": ("reference", "path-traced ground truth"),
     "open3d": ("mesh", "shadows and bounces on the CPU"),
+    "xatlas": ("mesh", "texture coordinates"),
+    "pxr": ("mesh", "USD files"),
     "warp": ("warp", "shadows and bounces on an NVIDIA GPU"),
     "gsplat": ("gsplat", "splats on an NVIDIA GPU"),
     "viser": ("viewer", "the live viewer"),

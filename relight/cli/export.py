@@ -1,10 +1,12 @@
-"""Write a run's result for other programs: splats in every format, the HTML report.
+"""Write a run's result for other programs: splats in every format, textured meshes, the HTML report.
 
 examples:
   relight export runs/fox -o fox.ply            materials as more columns; every viewer shows the captured look
   relight export runs/fox -o fox.glb            the same in glTF, as KHR_gaussian_splatting
   relight export runs/fox -o fox.spz version=3  options of the format as key=value
   relight export runs/fox -o fox.sog
+  relight export runs/chair -o chair.glb        with textures: for runs that have the stage mesh
+  relight export runs/chair -o maps --format textures
   relight export runs/fox -o fox.html
 """
 

@@ -8,6 +8,7 @@ examples:
   relight render runs/fox --show base_color -o albedo/
   relight render scene.spz -o scene.png        a splat of any format that `relight convert` reads
   relight render scene.sog --orbit 6 --up y -o turn.mp4
+  relight render runs/chair --env sunset.hdr --renderer mesh -o mesh/   a run with the stage mesh, as its export looks
   relight render chair.glb --env studio.hdr
   relight render chair.glb --env sunset.exr --estimator monte-carlo --samples 256 --curve agx -o chair.png
   relight render chair.glb --orbit 4 --background surroundings -o chair.mp4
@@ -83,6 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--curve", choices=CURVES, help="tone curve (default: Khronos PBR Neutral for models, none, clip, for runs)"
     )
     materials = parser.add_argument_group("materials of runs")
+    materials.add_argument(
+        "--renderer", choices=("auto", "splat", "mesh"), default="auto",
+        help="what is drawn of a run that has both (default: the mesh if there is one)",
+    )  # fmt: skip
     materials.add_argument("--show", choices=SHOWN, help="draw a material instead of light")
     materials.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="another roughness, metallic or base_color (R,G,B, linear)"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from relight.geometry.camera import Camera
     from relight.geometry.gaussians import Gaussians
     from relight.render.relit import Relit
+    from relight.render.relit_mesh import RelitMesh
     from relight.scene import Scene
+    from relight.shading.surface import Surface
 
 SHOWN = ("base_color", "roughness", "metallic", "normal", "progress")
 CHANGED = {"base_color": 3, "roughness": 1, "metallic": 1}
@@ -34,11 +36,16 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
     from relight.render.relit import has_materials
     from relight.render.splats import create_rasterizer, render
 
-    assert scene.gaussians is not None
     background = arguments.background or "black"
     wanted = [name for name in ("env", "show", "set") if getattr(arguments, name)]
     if background == "surroundings" and not arguments.env:
         raise RelightError("--background surroundings: for a light that is given; add --env FILE")
+    if scene.asset is not None and arguments.renderer != "splat":
+        return _mesh_painter(arguments, scene, background)
+    if arguments.renderer == "mesh":
+        raise RelightError(f"--renderer mesh: {arguments.source} has no mesh; run the stage mesh first")
+    if scene.gaussians is None:
+        raise RelightError(f"{arguments.source}: holds no splat; run a stage that fits one")
     if wanted and not has_materials(scene.gaussians):
         raise RelightError(f"--{wanted[0]}: {arguments.source} has no materials; run the stage distill first")
     if not has_materials(scene.gaussians) or (scene.light is None and not wanted):
@@ -54,10 +61,46 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
     if arguments.show:
         return lambda camera: _over(*_shown(relit, camera, arguments.show), background)
     if arguments.env:
-        return _lit(arguments, scene, relit, background)
+        # Light by way of other surfaces needs materials where rays end; the proxy has only the captured look.
+        return _lit(arguments, scene, relit, background, bounces=0)
     if arguments.set:
         raise RelightError("--set: needs a light to show changed materials under; add --env FILE")
     return lambda camera: _over(*relit.photographed(camera), background)
+
+
+def _mesh_painter(arguments: argparse.Namespace, scene: Scene, background: str) -> Callable[[Camera], Tensor]:
+    from relight.render.relit_mesh import RelitMesh
+
+    if arguments.set or arguments.show == "progress":
+        option = "--set" if arguments.set else "--show progress"
+        raise RelightError(f"{option}: for splats; add --renderer splat, or change the mesh's textures")
+    relit = RelitMesh(scene.asset, scene.light)
+    if relit.no_shadows:
+        print(f"warning: no shadows: {relit.no_shadows}", file=sys.stderr)
+    if arguments.show:
+        return lambda camera: _over(*_shown_on_mesh(relit, camera, arguments.show), background)
+    if arguments.env:
+        return _lit(arguments, scene, relit, background, bounces=arguments.bounces)
+    if scene.light is None:
+        raise RelightError(f"{arguments.source}: its light is not known; add --env FILE, or --renderer splat")
+    return lambda camera: _over(*relit.photographed(camera), background)
+
+
+def _shown_on_mesh(relit: RelitMesh, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
+    """See `_shown`."""
+    seen = relit.buffer(camera)
+    alpha = seen.spread(seen.alpha[:, None])[..., 0]
+    return seen.spread(_values(seen.surface, name)) * alpha[..., None], alpha
+
+
+def _values(surface: Surface, name: str) -> Tensor:
+    """(N, 3) of a material, as it is shown."""
+    from relight.shading.color import linear_to_srgb
+
+    if name == "normal":
+        return 0.5 + 0.5 * surface.normal
+    found = getattr(surface, name)
+    return linear_to_srgb(found) if name == "base_color" else found[:, None].expand(-1, 3)
 
 
 def _relit(scene: Scene, gaussians: Gaussians) -> Relit:
@@ -70,14 +113,15 @@ def _relit(scene: Scene, gaussians: Gaussians) -> Relit:
         return Relit(gaussians, None, scene.light, extent=scene.frame.radius)
 
 
-def _lit(arguments: argparse.Namespace, scene: Scene, relit: Relit, background: str) -> Callable[[Camera], Tensor]:
+def _lit(
+    arguments: argparse.Namespace, scene: Scene, relit: Relit | RelitMesh, background: str, *, bounces: int
+) -> Callable[[Camera], Tensor]:
     from relight.cli.render_model import estimator_of
     from relight.data.environments import load_environment
     from relight.shading.look import Look
 
     light = load_environment(arguments.env).turned(math.radians(arguments.rotate)).upright(scene.frame.up)
-    # Light by way of other surfaces needs materials where rays end; the proxy has only the captured look.
-    estimator = estimator_of(arguments, bounces=0)
+    estimator = estimator_of(arguments, bounces=bounces)
     look = Look(arguments.exposure, arguments.curve or "clip", background)
 
     def picture(camera: Camera) -> Tensor:
@@ -89,18 +133,10 @@ def _lit(arguments: argparse.Namespace, scene: Scene, relit: Relit, background: 
 
 def _shown(relit: Relit, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
     """A material as a premultiplied picture, and alpha.  Colours are sRGB-encoded, numbers are not, as glTF has it."""
-    from relight.shading.color import linear_to_srgb
-
     buffer = relit.buffer(camera)
-    if name == "progress":
-        values = buffer.progress[:, None]
-    elif name == "normal":
-        values = 0.5 + 0.5 * buffer.surface.normal
-    else:
-        found = getattr(buffer.surface, name)
-        values = linear_to_srgb(found) if name == "base_color" else found[:, None]
+    values = buffer.progress[:, None].expand(-1, 3) if name == "progress" else _values(buffer.surface, name)
     alpha = buffer.splat.alpha * buffer.mask
-    return buffer.spread(values.expand(-1, 3)) * alpha[..., None], alpha
+    return buffer.spread(values) * alpha[..., None], alpha
 
 
 def _over(color: Tensor, alpha: Tensor, background: str) -> Tensor:
@@ -142,8 +178,8 @@ def draw_run(arguments: argparse.Namespace, size: tuple[int, int] | None, keep: 
     from relight.scene_io import load_scene
 
     scene = load_scene(last_stage(arguments.source))
-    if scene.gaussians is None or scene.views is None:
-        raise RelightError(f"{arguments.source}: holds no splat; run a stage that fits one")
+    if scene.views is None:
+        raise RelightError(f"{arguments.source}: holds no cameras; run a stage that fits a splat")
     if arguments.orbit and arguments.background == "transparent":
         raise RelightError("--background transparent: films have no alpha; choose another, or draw stills")
     views, paint = scene.views, painter(arguments, scene)

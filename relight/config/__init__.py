@@ -59,6 +59,9 @@ class DataConfig:
     """Degrees that the given light is turned by about the vertical."""
     light_frame: Literal["world", "camera"] = "world"
     """What the light stands still with; camera: on a turntable, where the object turns and camera and lamps do not."""
+    mesh: str | None = None
+    """A model of the subject (.glb, .gltf, .obj, .ply), relative to the capture, in the frame of its cameras: for the
+    stage materials."""
 
     def __post_init__(self) -> None:
         if self.test_every < 0:

@@ -12,6 +12,7 @@ from relight import plugins
 from relight.data import colmap, llff, tensoir, transforms
 from relight.data.common import Options, pictures_in
 from relight.data.environments import load_maps
+from relight.data.models import load_model
 from relight.errors import DataError
 from relight.scene import Scene
 from relight.shading.lighting import Lighting
@@ -66,12 +67,14 @@ def load(
     light: str | Path | None = None,
     light_turn: float = 0.0,
     light_frame: Literal["world", "camera"] = "world",
+    mesh: str | Path | None = None,
 ) -> Scene:
     """Read a capture.
 
     format: one of READERS, or "auto".  test_every: see `Options`.  max_size: pixels, longest side.
     masks: a folder, relative to the capture.  light: a map or a folder of maps, relative to the capture; light_turn:
-    degrees; light_frame: see `Lighting`.  Raises DataError.
+    degrees; light_frame: see `Lighting`.  mesh: a model, relative to the capture, which becomes the scene's asset.
+    Raises DataError.
     """
     path = Path(path)
     if not path.exists():
@@ -85,16 +88,21 @@ def load(
     known = [*READERS, *plugins.offered("data")]
     if name not in known:
         raise DataError(f"data.format: {name!r} is not known; expected auto, {', '.join(known)}")
-    mask_folder = None if masks is None else (path if path.is_dir() else path.parent) / masks
+    folder = path if path.is_dir() else path.parent
+    mask_folder = None if masks is None else folder / masks
     if mask_folder is not None and not mask_folder.is_dir():
         raise DataError(f"{mask_folder}: no such folder of masks; correct data.masks")
+    # A model that can't be read is told of before photographs are.
+    asset = None if mesh is None else load_model(folder / Path(mesh).expanduser())
     scene = _reader(name).load(path, Options(test_every, max_size, mask_folder, masks_are_alpha))
+    if asset is not None:
+        scene = replace(scene, asset=asset)
     follows = light_frame == "camera"
     if light is None:
         return replace(scene, light=Lighting(follows_camera=True)) if follows else scene
-    place = (path if path.is_dir() else path.parent) / Path(light).expanduser()
     # A camera's up is -y.
     up = (0.0, -1.0, 0.0) if follows else scene.frame.up
     names = {view.light or "" for view in scene.views or ()}
-    maps = {name: m.turned(math.radians(light_turn)).upright(up) for name, m in load_maps(place, names).items()}
-    return replace(scene, light=Lighting(maps, follows))
+    maps = load_maps(folder / Path(light).expanduser(), names)
+    turned = {name: m.turned(math.radians(light_turn)).upright(up) for name, m in maps.items()}
+    return replace(scene, light=Lighting(turned, follows))

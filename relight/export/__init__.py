@@ -14,6 +14,12 @@ from typing import Any, cast
 from relight.errors import MissingPartError, RelightError
 
 OWN = {
+    "glb": ("relight.export.gltf:export_glb", "the mesh with its materials, for Blender, three.js and engines"),
+    "obj": ("relight.export.texture_files:export_obj", "the mesh as OBJ, MTL and textures"),
+    "usdz": ("relight.export.usd:export_usd", "the mesh as USD in one file, for Apple's and NVIDIA's programs"),
+    "usdc": ("relight.export.usd:export_usd", "the mesh as USD, binary, textures beside"),
+    "usda": ("relight.export.usd:export_usd", "the mesh as USD, readable, textures beside"),
+    "textures": ("relight.export.texture_files:export_textures", "a folder of textures as PNG and EXR, and the light"),
     "html": ("relight.export.report:export_report", "the report: test pictures, curves, settings, in one page"),
 }
 """Formats that are no splat: name, which is also the suffix, to the writer and what it is."""

@@ -4,10 +4,49 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
-from relight.errors import DataError
-from relight.scene_io import MANIFEST, stage_folders
+import torch
+from torch import Tensor
+
+from relight.errors import DataError, MissingPartError
+from relight.geometry.mesh import Mesh
+from relight.scene import Scene
+from relight.scene_io import MANIFEST, load_scene, stage_folders
+from relight.shading.environment import Environment
+
+
+@dataclass(frozen=True)
+class Asset:
+    """mesh: textured, in the scene's world.  y_up: (3, 3) rotation from there to a world with +Y up, as glTF has it.
+    scene: all of it.
+    """
+
+    mesh: Mesh
+    y_up: Tensor
+    scene: Scene
+
+    @property
+    def light(self) -> Environment | None:
+        """That of the photographs, on a map that stands upright in the world with +Y up."""
+        light = self.scene.light
+        if light is None:
+            return None
+        rows, columns = light.radiance.shape[:2]
+        v, u = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+        # The map's own frame is the world with +Y up.
+        directions = Environment(light.radiance, self.y_up).directions(torch.stack([u, v], -1))
+        return Environment(light.eval(directions))
+
+
+def last_asset(path: str | Path) -> Asset:
+    """Of a run or stage folder.  Raises `DataError`; `MissingPartError` for one that was not meshed."""
+    scene = load_scene(last_stage(path))
+    if scene.asset is None:
+        raise MissingPartError(f"{path}: has no mesh with textures; add the stage mesh to its scene file and fit again")
+    upright = Environment(torch.ones(2, 4, 3)).upright(scene.frame.up)
+    return Asset(scene.asset, upright.rotation, scene)
 
 
 def last_stage(path: str | Path) -> Path:

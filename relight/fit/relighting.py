@@ -19,6 +19,7 @@ from relight.fit.losses import mean_ssim
 from relight.fit.lpips import Lpips
 from relight.images import Picture, read_image
 from relight.render.relit import Relit
+from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator
@@ -52,7 +53,7 @@ class Truth:
 
 
 def measure(
-    relit: Relit,
+    relit: Relit | RelitMesh,
     views: Views,
     truth: Truth,
     estimator: Estimator,

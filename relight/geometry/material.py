@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ class Texture:
     uv_set: which of the mesh's texture coordinates, 0 or 1.
     transform: ((a, b, c), (d, e, f)): (u, v) becomes (a u + b v + c, d u + e v + f) before the lookup
         (KHR_texture_transform); None for the identity.
+    confidence: (H, W) 0 to 1, how much photographs told of each texel; None if it is not known.  Never looked up.
 
     Texture coordinates are glTF's: (0, 0) is the corner of the first texel of the first row, v grows downwards.
     """
@@ -33,6 +35,7 @@ class Texture:
     nearest: bool = False
     uv_set: int = 0
     transform: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    confidence: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or 0 in self.image.shape:
@@ -97,3 +100,43 @@ class Material:
     def textures(self) -> dict[str, Texture]:
         """The textures there are, by field name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Texture)}
+
+
+def packed(materials: Sequence[Material]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """Materials for storing: pictures by name, each once however many textures show it; the rest as JSON values."""
+    names: dict[int, str] = {}
+    images: dict[str, Tensor] = {}
+
+    def named(image: Tensor | None) -> str | None:
+        if image is None:
+            return None
+        name = names.setdefault(id(image), f"images.{len(names)}")
+        images[name] = image
+        return name
+
+    def value(found: Any) -> Any:
+        if isinstance(found, Texture):
+            own = {f.name: getattr(found, f.name) for f in fields(Texture)}
+            return own | {name: named(own[name]) for name in _IMAGES}
+        return found.detach().tolist() if isinstance(found, Tensor) else found
+
+    described = [{f.name: value(getattr(m, f.name)) for f in fields(Material)} for m in materials]
+    return images, described
+
+
+def unpacked(images: Mapping[str, Tensor], described: Sequence[Mapping[str, Any]]) -> tuple[Material, ...]:
+    """Inverse of `packed`."""
+
+    def value(name: str, stored: Any) -> Any:
+        if name.endswith("_texture") and stored is not None:
+            found = {i: None if stored[i] is None else images[stored[i]] for i in _IMAGES}
+            transform = stored["transform"]
+            rows = None if transform is None else (tuple(transform[0]), tuple(transform[1]))
+            return Texture(**{**stored, **found, "wrap": tuple(stored["wrap"]), "transform": rows})
+        return torch.tensor(stored) if name in _FACTORS else stored
+
+    return tuple(Material(**{name: value(name, stored) for name, stored in m.items()}) for m in described)
+
+
+_IMAGES = ("image", "confidence")
+_FACTORS = ("base_color", "metallic", "roughness", "emissive", "specular", "specular_color")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.errors import ShapeError
-from relight.geometry.material import Material
+from relight.geometry.material import Material, packed, unpacked
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class Mesh:
                 raise ShapeError(f"Mesh.{name}: expected indices from 0 to {end - 1}, found {found}")
         return self
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name, pictures of textures included: what is saved."""
+        own = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: v for k, v in own.items() if isinstance(v, Tensor)} | packed(self.materials)[0]
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """What `tensors` does not hold, as JSON values."""
+        return {"materials": packed(self.materials)[1]} if self.materials else {}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], materials: Sequence[Mapping[str, Any]] = ()) -> Mesh:
+        """Inverse of `tensors`, with `flags`."""
+        own = {k: v for k, v in tensors.items() if not k.startswith("images.")}
+        return Mesh(**own, materials=unpacked(tensors, materials))  # type: ignore[arg-type]
+
     def to(self, device: str | torch.device) -> Mesh:
         """Geometry on another device; textures stay where they are until they are looked up."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -93,7 +110,7 @@ class Mesh:
 
         Vertices at the same place count as one, so seams of the texture do not show.  Differentiable.
         """
-        group = _groups(self.vertices)
+        group = groups(self.vertices)
         angles = _corner_angles(self.corner_positions())
         weighted = (self.face_normals()[:, None] * angles[..., None]).flatten(0, 1)
         summed = self.vertices.new_zeros(int(group.max()) + 1 if len(group) else 0, 3)
@@ -195,7 +212,7 @@ def opposite_corners(vertices: Tensor, faces: Tensor) -> Tensor:
     """
     if not len(faces):
         return torch.empty(0, 3, dtype=torch.int32, device=faces.device)
-    corner = _groups(vertices.detach())[faces.long()]
+    corner = groups(vertices.detach())[faces.long()]
     ends = torch.stack([corner.roll(-1, 1), corner.roll(-2, 1)], -1).view(-1, 2)
     key = ends.min(-1).values * len(vertices) + ends.max(-1).values
     ordered, order = torch.sort(key, stable=True)
@@ -210,8 +227,8 @@ def opposite_corners(vertices: Tensor, faces: Tensor) -> Tensor:
     return table.view(-1, 3).to(torch.int32)
 
 
-def _groups(*attributes: Tensor) -> Tensor:
-    """(V,) int64: the same number for vertices that agree exactly in all attributes."""
+def groups(*attributes: Tensor) -> Tensor:
+    """(V,) int64: the same number, counted from 0, for vertices that agree exactly in all attributes."""
     rows = torch.cat([a.detach() for a in attributes], 1) + 0.0  # -0 becomes 0
     return torch.unique(rows, dim=0, return_inverse=True)[1]
 
@@ -233,7 +250,7 @@ def _tangents(vertices: Tensor, faces: Tensor, normals: Tensor, uv: Tensor) -> t
     corner_normals = normals[faces]
     projected = along_u[:, None] - corner_normals * (along_u[:, None] * corner_normals).sum(-1, keepdim=True)
     weighted = normalize(projected, dim=-1, eps=1e-30) * _corner_angles(corners)[..., None]
-    group = _groups(vertices, normals, uv)[faces]
+    group = groups(vertices, normals, uv)[faces]
     # v grows downwards, so a picture that is not mirrored has negative area.
     upright = (area < 0)[:, None].expand_as(group)
     summed = vertices.new_zeros(2 * len(vertices), 3)

@@ -43,6 +43,11 @@ def data_key(scene: Scene) -> str:
     if scene.points is not None:
         for tensor in (scene.points.positions, scene.points.colors):
             digest.update(_bytes(tensor))
+    if scene.asset is not None:
+        add(scene.asset.flags)
+        for name, tensor in sorted(scene.asset.tensors().items()):
+            add(name)
+            digest.update(_bytes(tensor))
     return digest.hexdigest()
 
 

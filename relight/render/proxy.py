@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -41,6 +41,45 @@ class NoSurfaceError(RelightError):
     """The splat's depth makes no surface."""
 
 
+@dataclass(frozen=True)
+class DepthPictures:
+    """(H, W) median depth, 0 where it is not a surface; (H, W, 3) captured look, sRGB; (H, W, 3) normals; camera: each.
+
+    footprint: world units, side of a typical pixel on the surface.  far: world units, see `FAR`.
+    """
+
+    pictures: list[tuple[Tensor, Tensor, Tensor, Camera]]
+    footprint: float
+    far: float
+
+    def __iter__(self):
+        return iter(self.pictures)
+
+
+def depth_pictures(
+    rasterizer: SplatRasterizer,
+    gaussians: Gaussians,
+    cameras: Sequence[Camera],
+    *,
+    options: RasterOptions = RasterOptions(),
+) -> DepthPictures:
+    """What the cameras see of a splat's surface, on the CPU.  Not differentiated.  Raises NoSurfaceError."""
+    pictures, footprints, depths = [], [], []
+    for camera in cameras:
+        with torch.no_grad():
+            image = render(rasterizer, gaussians, camera, options=options, normals=True)
+        assert image.normals is not None
+        depth = torch.where(image.alpha > 0.5, image.median_depth, 0.0).cpu()
+        seen = depth[depth > 0]
+        pictures.append((depth, image.color.clamp(0, 1).cpu(), image.normals.cpu(), camera.to("cpu")))
+        if len(seen):
+            depths.append(float(seen.median()))
+            footprints.append(depths[-1] / camera.fx)
+    if not depths:
+        raise NoSurfaceError("proxy: no view shows a surface; the splat is empty or transparent")
+    return DepthPictures(pictures, float(np.median(footprints)), FAR * float(np.median(depths)))
+
+
 def fuse(
     rasterizer: SplatRasterizer,
     gaussians: Gaussians,
@@ -58,23 +97,12 @@ def fuse(
     """
     o3d = load_open3d()
     array = o3d.core.Tensor
-    pictures, footprints, depths = [], [], []
-    for camera in cameras:
-        with torch.no_grad():
-            image = render(rasterizer, gaussians, camera, options=options)
-        depth = torch.where(image.alpha > 0.5, image.median_depth, 0.0).cpu()
-        seen = depth[depth > 0]
-        pictures.append((depth, image.color.clamp(0, 1).cpu(), camera))
-        if len(seen):
-            depths.append(float(seen.median()))
-            footprints.append(depths[-1] / camera.fx)
-    if not depths:
-        raise NoSurfaceError("proxy: no view shows a surface; the splat is empty or transparent")
-    voxel, far = pixels * float(np.median(footprints)), FAR * float(np.median(depths))
+    pictures = depth_pictures(rasterizer, gaussians, cameras, options=options)
+    voxel, far = pixels * pictures.footprint, pictures.far
     grid = o3d.t.geometry.VoxelBlockGrid(
         ("tsdf", "weight", "color"), (o3d.core.float32,) * 3, ((1,), (1,), (3,)), voxel, 16, 4096
     )
-    for depth, color, camera in pictures:
+    for depth, color, _, camera in pictures:
         if not bool(((depth > 0) & (depth < far)).any()):
             continue
         # Open3D's pixel centres lie at whole numbers.
@@ -86,11 +114,14 @@ def fuse(
         look = o3d.t.geometry.Image(array(np.ascontiguousarray(color.numpy())))
         blocks = grid.compute_unique_block_coordinates(deep, intrinsic, extrinsic, 1.0, far, TRUNCATION)
         grid.integrate(blocks, deep, look, intrinsic, intrinsic, extrinsic, 1.0, far, TRUNCATION)
-    return _cleaned(grid.extract_triangle_mesh(min(3.0, 0.5 * len(pictures))).to_legacy())
+    return without_specks(grid.extract_triangle_mesh(min(3.0, 0.5 * len(cameras))).to_legacy())
 
 
-def _cleaned(found) -> Mesh:
-    """Without specks, smoothed; in an order of its own, as threads leave another in every run."""
+def without_specks(found) -> Mesh:
+    """Open3D's mesh with colours, smoothed; in an order of its own, as threads leave another in every run.
+
+    Raises NoSurfaceError if little is left.
+    """
     order = np.lexsort(np.asarray(found.vertices).T)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -110,7 +141,7 @@ def _cleaned(found) -> Mesh:
     colors = srgb_to_linear(torch.from_numpy(np.asarray(found.vertex_colors)).float().clamp(0, 1))
     mesh = Mesh(
         vertices=torch.from_numpy(np.asarray(smooth.vertices)).float(),
-        faces=torch.from_numpy(np.asarray(smooth.triangles)).int(),
+        faces=torch.from_numpy(np.array(smooth.triangles, np.int32)),
         colors=torch.cat([colors, torch.ones(len(colors), 1)], 1),
     )
     return replace(mesh, normals=_normals(mesh))

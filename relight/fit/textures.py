@@ -1,0 +1,250 @@
+"""Textures of a mesh under gradient descent, through the mesh renderer and the shared shading.
+
+    pixels = Pixels.of(mesh, views, rasterizer)          # once: shapes do not change
+    points, progress, look = textures.at(pixels[chosen])
+    radiance = shading.split_sum(pixels[chosen], points, light, rays=2, seed=step)
+
+As in `distill`, a pixel is progress x shaded materials + (1 - progress) x captured look (Ye, Hou and Zhou, Progressive
+Radiance Distillation, 2024); all of it comes from textures with mips here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+
+from relight.errors import MissingPartError
+from relight.geometry import sh
+from relight.geometry.mesh import Mesh
+from relight.render.atlas import Texels
+from relight.render.baking import average_views
+from relight.render.fragments import interpolate_derivatives
+from relight.render.mesh_protocol import MeshRasterizer
+from relight.render.meshes import surface
+from relight.render.proxy import Proxy
+from relight.render.textures import Pyramid, level_of_detail, lookup
+from relight.render.transfer import Shadowed, Transfer, mirrored
+from relight.shading.color import linear_to_srgb, srgb_to_linear
+from relight.shading.environment import Environment
+from relight.shading.shade import Estimator, SplitSum, shade
+from relight.shading.surface import Surface
+from relight.shading.tracing import Tracer
+from relight.views import Views
+
+MOST_PIXELS = 3_000_000
+"""Kept of all photographs together, chosen at random: 350 MB."""
+WHITE = 0.99
+"""Encoded; brighter pixels may be brighter than the photograph could hold."""
+DARK = 0.05
+"""Linear errors are relative to the photograph plus this."""
+LEVEL = 1 / 3
+"""Finest mips are blurred by no less: of an unresolved texture half the texels would never learn."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """P pixels of photographs that show a mesh, in any order.
+
+    position, normal, geometric_normal, view: (P, 3), see `Surface`.  uv, uv_dx, uv_dy: (P, 2) and its change to the
+    next pixel right and down.  face: (P,).  weights: (P, 3) of its corners.  color: (P, 3) sRGB-encoded photograph.
+    """
+
+    position: Tensor
+    normal: Tensor
+    geometric_normal: Tensor
+    view: Tensor
+    uv: Tensor
+    uv_dx: Tensor
+    uv_dy: Tensor
+    face: Tensor
+    weights: Tensor
+    color: Tensor
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+    def __getitem__(self, index) -> Pixels:
+        return Pixels(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def surface(self, base_color: Tensor, roughness: Tensor, metallic: Tensor) -> Surface:
+        """With (P, 3), (P,) and (P,) materials."""
+        return Surface(
+            self.position, self.normal, self.view, base_color, roughness, metallic,
+            geometric_normal=self.geometric_normal,
+        )  # fmt: skip
+
+    @staticmethod
+    def of(mesh: Mesh, views: Views, rasterizer: MeshRasterizer, *, seed: int = 0) -> Pixels:
+        """All pixels that show the mesh and that a photograph's cut-out fully covers; at most `MOST_PIXELS`.
+
+        Normal maps count; other materials don't.  Raises MissingPartError if there are none: the mesh then lies
+        elsewhere than what was photographed.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        parts: list[Pixels] = []
+        for index in range(len(views)):
+            camera, photo = views.camera(index), views.photo(index)
+            with torch.no_grad():
+                seen = surface(mesh, camera, rasterizer, cull=False)
+                assert mesh.uv is not None
+                right, down = interpolate_derivatives(mesh.uv, mesh.faces, seen.fragments)
+                good = torch.ones_like(seen.mask) if photo.alpha is None else photo.alpha > WHITE
+                if photo.mask is not None:
+                    good = good & photo.mask
+                kept = good[seen.mask].nonzero()[:, 0]
+                most = MOST_PIXELS // len(views)
+                if len(kept) > most:
+                    kept = kept[torch.randperm(len(kept), generator=generator)[:most]]
+                s, at = seen.surface, seen.mask
+                assert s.geometric_normal is not None
+                face, weights = seen.fragments.face[at][kept].long(), seen.fragments.barycentrics[at][kept]
+                parts.append(Pixels(
+                    s.position[kept], s.normal[kept], s.geometric_normal[kept], s.view[kept],
+                    _interpolated(mesh.uv, mesh, face, weights), right[at][kept], down[at][kept], face, weights,
+                    photo.rgb[at][kept],
+                ))  # fmt: skip
+        found = Pixels(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pixels)))
+        if not len(found):
+            raise MissingPartError(
+                "materials: no photograph shows the mesh; it must lie where the capture's cameras look, in their frame"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Shading:
+    """How points of a mesh are shaded while textures are fitted.
+
+    proxy, transfer: shadows and light by way of the mesh itself, `transfer` at the mesh's vertices; None for neither.
+    tracer: for Monte Carlo.
+    """
+
+    mesh: Mesh
+    proxy: Proxy | None = None
+    transfer: Transfer | None = None
+    tracer: Tracer | None = None
+
+    def split_sum(self, pixels: Pixels, points: Surface, light: Environment, *, rays: int, seed: int) -> Tensor:
+        """(P, 3) radiance, with baked shadows if there are any."""
+        if self.proxy is None or self.transfer is None:
+            return shade(points, light, SplitSum())
+        sky = _interpolated(self.transfer.irradiance(light), self.mesh, pixels.face, pixels.weights)
+        around = mirrored(self.proxy.above(points), self.proxy, rays=rays, seed=seed)
+        return shade(points, Shadowed(light, sky, *around), SplitSum())
+
+    def sampled(self, points: Surface, light: Environment, estimator: Estimator, *, seed: int) -> Tensor:
+        """(P, 3) radiance by an estimator with noise, with shadows if there is a tracer."""
+        return shade(points, light, estimator, tracer=self.tracer, seed=seed)
+
+
+class LearnableTextures(nn.Module):
+    """One texture of everything that is learned: base colour, roughness, metallic, progress, and the captured look as
+    spherical harmonics.
+
+    materials: (H, W, 5) start, 0 to 1.  look: (H, W, 3) start, sRGB-encoded.  progress: start, 0 to 1.
+    wrap: see `Texture`.  degree: of the look's harmonics.
+    """
+
+    def __init__(self, materials: Tensor, look: Tensor, progress: float, wrap: tuple[str, str], *, degree: int = 1):
+        super().__init__()
+        self.wrap, self.degree = wrap, degree
+        self.materials = nn.Parameter(torch.logit(materials.clamp(0.02, 0.98)))
+        self.progress = nn.Parameter(torch.full((*materials.shape[:2], 1), torch.tensor(progress).logit().item()))
+        rest = torch.zeros(*look.shape[:2], 3 * (sh.count(degree) - 1))
+        self.look = nn.Parameter(torch.cat([sh.from_constant(look), rest], 2))
+
+    def picture(self) -> Tensor:
+        """(H, W, 6 + 3 K): base colour, roughness, metallic, progress, harmonics."""
+        return torch.cat([self.materials.sigmoid(), self.progress.sigmoid(), self.look], 2)
+
+    def at(self, pixels: Pixels) -> tuple[Surface, Tensor, Tensor]:
+        """Surface, (P, 1) progress and (P, 3) captured look, encoded, of some pixels."""
+        picture = self.picture()
+        lod = level_of_detail(pixels.uv_dx, pixels.uv_dy, picture.shape).clamp_min(LEVEL)
+        values = lookup(Pyramid.of(picture), pixels.uv, lod, self.wrap)
+        harmonics = values[:, 6:].reshape(len(pixels), -1, 3)
+        look = sh.evaluate(harmonics, -pixels.view, self.degree) + 0.5
+        return pixels.surface(values[:, :3], values[:, 3], values[:, 4]), values[:, 5:6], look
+
+    def unevenness(self, mask: Tensor) -> Tensor:
+        """Scalar mean |difference| of neighbouring texels' materials: less across edges of the captured look, and only
+        within the (H, W) mask of charts."""
+        values, guide = self.materials.sigmoid(), sh.to_constant(self.look[..., :3]).detach()
+        total = values.new_zeros(())
+        for axis in (0, 1):
+            n = mask.shape[axis] - 1
+            pairs = mask.narrow(axis, 1, n) & mask.narrow(axis, 0, n)
+            weight = pairs * torch.exp(-10 * guide.diff(dim=axis).abs().mean(-1))
+            total = total + (values.diff(dim=axis).abs() * weight[..., None]).sum() / pairs.sum().clamp_min(1)
+        return total
+
+
+def unbiased_loss(first: Tensor, second: Tensor, expected: Tensor) -> Tensor:
+    """The squared relative error of radiance known by two independent estimates, (P, 3) each, linear: noise cancels.
+
+    expected: (P, 3) encoded; where it is white, more light is no error.
+    """
+    wanted = srgb_to_linear(expected)
+    scale = 1 / (wanted + DARK)
+    # Decided by both together, so that noise picks no side.
+    over = (expected > WHITE) & (first.detach() + second.detach() > 2 * wanted)
+    product = (first - wanted) * (second - wanted) * scale * scale
+    return torch.where(over, 0.0, product).mean()
+
+
+def display(radiance: Tensor) -> Tensor:
+    """Encoded, (P, 3); above white a hundredth of the slope stays, so that too bright pixels can be mended."""
+    return linear_to_srgb(torch.where(radiance > 1, 1 + 0.01 * (radiance - 1), radiance))
+
+
+@dataclass(frozen=True)
+class Photographed:
+    """What photographs say of texels: (T, 3) mean linear radiance, (T,) its standard deviation over views, mean of the
+    channels, (T,) confidence."""
+
+    radiance: Tensor
+    spread: Tensor
+    confidence: Tensor
+
+
+def photographed(mesh: Mesh, texels: Texels, views: Views, rasterizer: MeshRasterizer) -> Photographed:
+    """Of the texels of a mesh, over all views.  Not differentiated."""
+
+    def picture(index: int, camera) -> Tensor:
+        photo = views.photo(index)
+        alpha = torch.ones_like(photo.rgb[..., 0]) if photo.alpha is None else photo.alpha
+        if photo.mask is not None:
+            alpha = alpha * photo.mask
+        linear = photo.linear()
+        return torch.cat([torch.cat([linear, linear * linear], 2) * alpha[..., None], alpha[..., None]], 2)
+
+    cameras = [views.camera(i) for i in range(len(views))]
+    values, confidence = average_views(mesh, texels, cameras, rasterizer, picture)
+    mean, second = values.split(3, 1)
+    return Photographed(mean, (second - mean * mean).clamp_min(0).sqrt().mean(1), confidence)
+
+
+def to_vertices(mesh: Mesh, texels: Texels, values: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """(V, C) mean of (T, C) texels around each vertex, and (V,) how much of them was seen."""
+    corners = mesh.faces.long()[texels.face]
+    share = texels.weights.clamp_min(0) * confidence[:, None]
+    weight = torch.zeros(len(mesh.vertices)).index_add_(0, corners.flatten(), share.flatten())
+    total = torch.zeros(len(mesh.vertices), values.shape[1])
+    for i in range(3):
+        total.index_add_(0, corners[:, i], values * share[:, i : i + 1])
+    return total / weight.clamp_min(1e-8)[:, None], weight
+
+
+def glowing(mesh: Mesh, radiance: Tensor) -> Mesh:
+    """The bare mesh with (V, 3) linear radiance as colours, as `Proxy` wants it."""
+    assert mesh.normals is not None
+    ones = torch.ones(len(radiance), 1)
+    return replace(
+        mesh, uv=None, uv1=None, tangents=None, material_ids=None, materials=(), colors=torch.cat([radiance, ones], 1)
+    )
+
+
+def _interpolated(values: Tensor, mesh: Mesh, face: Tensor, weights: Tensor) -> Tensor:
+    return (values[mesh.faces.long()[face.long()]] * weights[..., None]).sum(1)

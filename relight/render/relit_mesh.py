@@ -1,0 +1,87 @@
+"""Pictures of a textured mesh as photographed and under any light: `relight.render.relit.Relit` for the mesh renderer.
+
+Both shade with the same code.  They differ in what lies under it: here a hard surface with materials from textures,
+silhouettes antialiased, shadows and bounces by rays at the surface itself; there blended Gaussians, soft silhouettes,
+and rays against a proxy that knows no materials.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from relight.errors import BackendUnavailableError, MissingPartError
+from relight.geometry.camera import Camera
+from relight.geometry.mesh import Mesh
+from relight.render.mesh_protocol import MeshRasterizer
+from relight.render.meshes import Visible, create_mesh_rasterizer, render, surface
+from relight.render.monte_carlo import FastMonteCarlo
+from relight.render.tracing import create_tracer
+from relight.shading.color import linear_to_srgb
+from relight.shading.environment import Environment
+from relight.shading.lights import Light
+from relight.shading.shade import Estimator, shade
+from relight.shading.surface import Surface
+
+SAMPLES = 32
+"""Of the photographs' light, in `RelitMesh.photographed`."""
+
+
+class RelitMesh:
+    """An asset, ready to be drawn under light.
+
+    light: that of the photographs, if it is known.  shadows: without rays there are none.
+    Raises MissingPartError without a mesh.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh | None,
+        light: Environment | None = None,
+        *,
+        rasterizer: MeshRasterizer | None = None,
+        shadows: bool = True,
+    ):
+        if mesh is None:
+            raise MissingPartError("relighting: the scene has no mesh with textures; run the stage mesh first")
+        self.mesh, self.light = mesh, light
+        self.rasterizer = rasterizer or create_mesh_rasterizer()
+        self.tracer = None
+        self.no_shadows: str | None = None
+        if shadows:
+            try:
+                self.tracer = create_tracer(mesh)
+            except BackendUnavailableError as error:
+                self.no_shadows = str(error)
+
+    def buffer(self, camera: Camera) -> Visible:
+        """The materials that the camera sees."""
+        with torch.no_grad():
+            return surface(self.mesh, camera, self.rasterizer)
+
+    def photographed(self, camera: Camera) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha, in the light of the photographs.
+
+        Raises MissingPartError for a scene without light.
+        """
+        if self.light is None:
+            raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
+        picture = self.under(camera, self.light, FastMonteCarlo(SAMPLES))
+        alpha = picture[..., 3]
+        straight = picture[..., :3] / alpha.clamp_min(1e-6)[..., None]
+        return linear_to_srgb(straight.clamp(0, 1)) * alpha[..., None], alpha
+
+    def under(
+        self, camera: Camera, light: Light, estimator: Estimator, *, scale: Tensor | None = None, seed: int = 0
+    ) -> Tensor:
+        """(H, W, 4) linear radiance, premultiplied, and alpha, under another light.  scale: see `Relit.under`."""
+
+        def shaded(points: Surface) -> Tensor:
+            if scale is not None:
+                points = replace(points, base_color=(points.base_color * scale).clamp(0, 1))
+            return shade(points, light, estimator, tracer=self.tracer, seed=seed)
+
+        with torch.no_grad():
+            return render(self.mesh, camera, self.rasterizer, shaded)

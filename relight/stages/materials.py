@@ -1,0 +1,337 @@
+"""Stage `materials`: textures and light of a mesh from its photographs, by the mesh renderer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate as resized
+
+from relight.errors import BackendUnavailableError, MissingPartError
+from relight.fit.gloss import likely_metal
+from relight.fit.sky import solve_shading
+from relight.fit.textures import (
+    LearnableTextures,
+    Pixels,
+    Shading,
+    display,
+    glowing,
+    photographed,
+    to_vertices,
+    unbiased_loss,
+)
+from relight.geometry.material import Material, Texture
+from relight.geometry.mesh import Mesh
+from relight.render import tracing
+from relight.render.atlas import Texels, texture_size, unwrap
+from relight.render.baking import bake_occlusion, completed
+from relight.render.meshes import create_mesh_rasterizer
+from relight.render.monte_carlo import FastMonteCarlo
+from relight.render.proxy import Proxy
+from relight.render.transfer import bake
+from relight.scene import Scene
+from relight.shading.color import linear_to_srgb
+from relight.shading.environment import Environment
+from relight.shading.learnable import LearnableEnvironment
+from relight.stages.base import Checkpoint, Job, Stage
+from relight.views import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshMaterials(Stage):
+    """Base colour, roughness, metallic and light of a mesh: of the stage `mesh`, or a model given by `data.mesh`.
+
+    Shape, texture coordinates and normal map stay as they are.  Begins with what textures and light hold already;
+    without light, with a closed-form guess.  First split-sum with baked shadows, which has no noise, then Monte Carlo.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("views", "asset")
+    gives: ClassVar[tuple[str, ...]] = ("asset", "light")
+
+    iterations: int = 400
+    """Steps by split-sum."""
+    sampled_iterations: int = 200
+    """Steps by Monte Carlo, with shadows and light by way of other surfaces."""
+    pixels: int = 32_768
+    """Of all photographs, a step by split-sum."""
+    sampled_pixels: int = 8_192
+    """A step by Monte Carlo."""
+    samples: int = 8
+    """Of light and of material, a pixel and estimate, of which there are two."""
+    shadows: bool = True
+    """Rays against the mesh.  Without them this is nvdiffrec's split-sum, and light falls through everything."""
+    rays: int = 2
+    """A pixel and step of split-sum, along what surfaces mirror."""
+    start: Literal["auto", "guess", "textures"] = "auto"
+    """textures: what asset and scene hold.  guess: from photographs alone.  auto: textures if there is light."""
+    metallic_start: float = 0.1
+    """Metallic at the start of a guess, where photographs do not tell by how colour moves with the eye.  0 to 1."""
+    roughness_start: float = 0.6
+    """Roughness at the start of a guess.  0 to 1."""
+    light_size: int = 32
+    """Rows of the learned map of light, which is twice as wide."""
+    material_rate: float = 0.02
+    """Learning rate of the logits of base colour, roughness and metallic."""
+    progress_rate: float = 0.02
+    """Learning rate of the logit of progress, the share of physically based colour."""
+    look_rate: float = 0.005
+    """Learning rate of the captured look, which explains what materials can't."""
+    light_rate: float = 0.01
+    """Learning rate of the logarithm of the light."""
+    direct_weight: float = 1.0
+    """Weight of the loss of the shaded materials alone."""
+    progress_weight: float = 0.08
+    """Weight of what progress lacks to 1."""
+    white_weight: float = 0.003
+    """Weight of colour in the light."""
+    smooth_weight: float = 0.05
+    """Weight of differences between neighbouring texels of like colour."""
+    metal_weight: float = 0.05
+    """Weight of metallic x darkness: no metal reflects less than half of the light."""
+    texels_per_pixel: float = 1.0
+    """Along the side of a pixel of the photographs, for textures that are made anew."""
+    max_texture: int = 2048
+    """Most texels along the side of a texture that is made anew."""
+    occlusion_rays: int = 32
+    """A texel, for the occlusion texture if there is none yet; 0 for none."""
+
+    def __post_init__(self) -> None:
+        any_size, share = (0, math.inf), (0.001, 0.999)
+        self.check_ranges({
+            "iterations": any_size, "sampled_iterations": any_size, "pixels": (64, math.inf),
+            "sampled_pixels": (64, math.inf), "samples": (1, 1024), "rays": (1, 64), "metallic_start": share,
+            "roughness_start": share, "light_size": (4, 512), "texels_per_pixel": (0.1, 8), "max_texture": (16, 8192),
+            "occlusion_rays": (0, 4096),
+            **{n: any_size for n in self.__dataclass_fields__ if n.endswith(("_rate", "_weight"))},
+        })  # fmt: skip
+
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Raises MissingPartError without views or mesh, or for photographs that don't show it;
+        BackendUnavailableError for shadows without rays; RelightError for a mesh that can't be unwrapped."""
+        if scene.views is None or len(scene.views.train) == 0:
+            raise MissingPartError("materials: the scene has no training views")
+        if scene.asset is None or not len(scene.asset.faces):
+            raise MissingPartError("materials: the scene has no mesh; put mesh before it, or name a model in data.mesh")
+        reason = tracing.unavailable()
+        if reason and (self.shadows or self.start != "textures"):
+            raise BackendUnavailableError(f"materials: {reason}")
+        return _TextureFit(self, scene, scene.views.train, scene.asset, job).run()
+
+
+def prepared(mesh: Mesh, views: Views, options: MeshMaterials) -> tuple[Mesh, int]:
+    """With normals, tangents and texture coordinates that one texture can be put on, and the side of that texture.
+
+    Coordinates are kept unless there are none, or several materials share one picture's space.
+    """
+    cameras = [views.camera(i) for i in range(len(views))]
+    size = texture_size(mesh, cameras, most=options.max_texture, per_pixel=options.texels_per_pixel)
+    used = 1 if mesh.material_ids is None else len(mesh.material_ids.unique())
+    if mesh.uv is None or used > 1 or not bool(mesh.uv.isfinite().all()):
+        # Maps in other coordinates mean nothing afterwards.
+        mesh = unwrap(replace(mesh, material_ids=None, materials=()), size)
+    else:
+        kept = (
+            mesh.materials[int(mesh.material_ids[0]) if mesh.material_ids is not None else 0]
+            if mesh.materials
+            else None
+        )
+        mesh = replace(mesh, material_ids=None, materials=(kept or Material(),))
+        if kept is not None and kept.base_color_texture is not None:
+            size = max(kept.base_color_texture.image.shape[:2])
+    if mesh.normals is None or not bool((mesh.normals.norm(dim=1) > 0.5).all()):
+        mesh = mesh.with_smooth_normals()
+    mapped = bool(mesh.materials) and mesh.materials[0].normal_texture is not None
+    return (mesh.with_tangents() if mapped and mesh.tangents is None else mesh), size
+
+
+class _TextureFit:
+    """The state of one fit."""
+
+    def __init__(self, options: MeshMaterials, scene: Scene, views: Views, mesh: Mesh, job: Job):
+        self.options, self.scene, self.views, self.job = options, scene, views, job
+        self.rasterizer = create_mesh_rasterizer()
+        self.generator = torch.Generator().manual_seed(job.seed)
+        self.mesh, size = prepared(mesh.to("cpu"), views, options)
+        self.texels = Texels.of(self.mesh, size, size, self.rasterizer)
+        self.pixels = Pixels.of(self.mesh, views, self.rasterizer, seed=job.seed)
+        self.seen = photographed(self.mesh, self.texels, views, self.rasterizer)
+        look, weight = to_vertices(self.mesh, self.texels, self.seen.radiance, self.seen.confidence)
+        self.shading = self._shading(look)
+        light, materials = self._start(look, weight)
+        self.light = LearnableEnvironment(light)
+        shown = linear_to_srgb(self.seen.radiance.clamp(0, 1))
+        wrap = self._texture_of("base_color_texture")
+        self.textures = LearnableTextures(
+            self._picture(materials), self._picture(shown), 0.7, ("repeat", "repeat") if wrap is None else wrap.wrap
+        )
+        groups = [(self.textures.materials, "material_rate"), (self.textures.progress, "progress_rate"),
+                  (self.textures.look, "look_rate"), (self.light.log_radiance, "light_rate")]  # fmt: skip
+        self.adam = torch.optim.Adam([{"params": [p], "lr": getattr(options, n)} for p, n in groups], betas=(0.9, 0.99))
+        self.named = {"materials": groups[0][0], "progress": groups[1][0], "look": groups[2][0], "light": groups[3][0]}
+        self.step, self.quality = 0, 0.0
+        if job.restored is not None:
+            self._restore(job.restored)
+
+    def _shading(self, look: Tensor) -> Shading:
+        if not self.options.shadows:
+            return Shading(self.mesh)
+        bare = glowing(self.mesh, look)
+        proxy = Proxy(bare)
+        assert bare.normals is not None
+        rotation = self._given_light().rotation
+        transfer = bake(proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, rotation, seed=self.job.seed)
+        return Shading(self.mesh, proxy, transfer, tracing.Glowing(tracing.EmbreeTracer(bare), look))
+
+    def _given_light(self) -> Environment:
+        return self.scene.light or Environment(torch.ones(self.options.light_size, 2 * self.options.light_size, 3))
+
+    def _start(self, look: Tensor, weight: Tensor) -> tuple[Environment, Tensor]:
+        """Light, and (T, 5) materials of texels."""
+        o, mesh = self.options, self.mesh
+        if o.start == "textures" or (o.start == "auto" and self.scene.light is not None and mesh.materials):
+            return self._given_light(), self._held()
+        transfer, bare = self.shading.transfer, glowing(mesh, look)
+        if transfer is None:
+            assert bare.normals is not None
+            proxy = Proxy(bare)
+            transfer = bake(
+                proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, self._given_light().rotation
+            )
+        known = weight > 0.05
+        if int(known.sum()) < 16:
+            raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
+        some = type(transfer)(transfer.weights[known], transfer.bounced[known])
+        shading = solve_shading(look[known], some)
+        rows = o.light_size
+        finer = resized(shading.radiance.permute(2, 0, 1)[None], (rows, 2 * rows))[0].permute(1, 2, 0)
+        light = Environment(finer.clamp_min(1e-3 * float(finer.mean())), self._given_light().rotation)
+        corners = mesh.faces.long()[self.texels.face]
+        irradiance = (transfer.irradiance(light)[corners] * self.texels.weights[..., None]).sum(1).clamp_min(1e-3)
+        albedo = (self.seen.radiance / irradiance).clamp(0.02, 0.95)
+        # The inverse of how confidence was made; views are half as good as one from the front on average.
+        views = -2 * torch.log1p(-self.seen.confidence.clamp_max(0.9999))
+        metal = likely_metal(self.seen.spread, views, irradiance, o.metallic_start).clamp(0.03, 0.97)
+        return light, torch.cat([albedo, torch.full_like(albedo[:, :1], o.roughness_start), metal[:, None]], 1)
+
+    def _held(self) -> Tensor:
+        """(T, 5) materials that the asset has now."""
+        from relight.render.meshes import surface_at
+
+        eye = self.texels.at(self.mesh, "vertices") + self.texels.normals(self.mesh)
+        with torch.no_grad():
+            s, _ = surface_at(self.mesh, self.texels.face, self.texels.weights, eye)
+        return torch.cat([s.base_color, s.roughness[:, None], s.metallic[:, None]], 1)
+
+    def run(self) -> Scene:
+        o = self.options
+        total = o.iterations + o.sampled_iterations
+        while self.step < total:
+            sampled = self.step >= o.iterations
+            if self.step == o.iterations and o.iterations:
+                # Moments of another loss.
+                self.adam.state.clear()
+            self._set_rates((self.step - o.iterations) / max(o.sampled_iterations, 1) if sampled else
+                            self.step / max(o.iterations, 1), sampled)  # fmt: skip
+            loss, error = self._one_step(sampled)
+            self.quality = error if self.quality == 0 else 0.95 * self.quality + 0.05 * error
+            self.step += 1
+            metrics = None
+            if self.step % 50 == 0 or self.step == total:
+                metrics = {"loss": loss, "train_psnr": -10 * math.log10(max(self.quality, 1e-10))}
+                metrics["progress"] = float(self.textures.progress.detach().sigmoid().mean())
+            self.job.report(self.step, total, metrics)
+            if self.step < total and self.job.checkpoint_due():
+                self.job.checkpoint(self._checkpoint())
+        return self._scene()
+
+    def _set_rates(self, share: float, sampled: bool) -> None:
+        """Falling to a tenth in each phase, by half in the second, whose steps are noisier."""
+        fall = 10 ** -max(0.0, min(share, 1.0)) * (0.5 if sampled else 1.0)
+        names = ("material_rate", "progress_rate", "look_rate", "light_rate")
+        for group, name in zip(self.adam.param_groups, names, strict=True):
+            group["lr"] = getattr(self.options, name) * fall
+
+    def _one_step(self, sampled: bool) -> tuple[float, float]:
+        o = self.options
+        count = min(o.sampled_pixels if sampled else o.pixels, len(self.pixels))
+        pixels = self.pixels[torch.randint(len(self.pixels), (count,), generator=self.generator)]
+        light, (points, progress, look) = self.light.light(), self.textures.at(pixels)
+        if sampled:
+            estimator = FastMonteCarlo(o.samples)
+            first, radiance = (
+                self.shading.sampled(points, light, estimator, seed=1_000_003 * (2 * self.step + i) + self.job.seed)
+                for i in range(2)
+            )
+            loss = o.direct_weight * unbiased_loss(first, radiance, pixels.color)
+        else:
+            radiance = self.shading.split_sum(pixels, points, light, rays=o.rays, seed=self.step)
+            loss = o.direct_weight * (display(radiance) - pixels.color).abs().mean()
+        # Noise must not teach the blend, which would hide it.
+        shown = display(radiance.detach() if sampled else radiance)
+        color = progress * shown + (1 - progress) * look
+        loss = loss + (color - pixels.color).abs().mean() + o.progress_weight * (1 - progress).square().mean()
+        if o.white_weight:
+            loss = loss + o.white_weight * self.light.whiteness_penalty()
+        if o.smooth_weight:
+            loss = loss + o.smooth_weight * self.textures.unevenness(self.texels.mask)
+        if o.metal_weight:
+            dark = (1 - 2 * points.base_color.amax(-1)).clamp_min(0)
+            loss = loss + o.metal_weight * (points.metallic * dark).mean()
+        loss.backward()
+        self.adam.step()
+        self.adam.zero_grad()
+        return float(loss.detach()), float((display(radiance.detach()) - pixels.color).square().mean())
+
+    def _texture_of(self, name: str) -> Texture | None:
+        return getattr(self.mesh.materials[0], name) if self.mesh.materials else None
+
+    def _picture(self, values: Tensor) -> Tensor:
+        """(T, C) values, guesses where nothing was seen, as a picture without gaps."""
+        return self.texels.picture(completed(self.mesh, self.texels, values, self.seen.confidence))
+
+    def _scene(self) -> Scene:
+        with torch.no_grad():
+            values = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
+            values = self._picture(values)
+            light = replace(self.light.light(), radiance=self.light.light().radiance.clone())
+        wrap, held = self.textures.wrap, self.mesh.materials[0] if self.mesh.materials else Material()
+        occlusion = held.occlusion_texture
+        if occlusion is None and self.options.occlusion_rays:
+            baked = bake_occlusion(self.mesh, self.texels, rays=self.options.occlusion_rays, seed=self.job.seed)
+            occlusion = Texture(self.texels.picture(baked[:, None]), wrap)  # type: ignore[arg-type]
+        first = torch.ones_like(values[..., :1])
+        shared = occlusion is not None and occlusion.image.shape[:2] == values.shape[:2] and occlusion.uv_set == 0
+        if occlusion is not None and shared:
+            first = occlusion.image[..., :1]
+        packed = Texture(torch.cat([first, values[..., 3:5]], 2), wrap)  # type: ignore[arg-type]
+        confidence = self.texels.picture(self.seen.confidence[:, None])[..., 0] * self.texels.mask
+        material = Material(
+            name=held.name or "relight",
+            base_color_texture=Texture(values[..., :3].contiguous(), wrap, confidence=confidence),  # type: ignore[arg-type]
+            metallic_roughness_texture=packed,
+            normal_texture=held.normal_texture,
+            normal_scale=held.normal_scale,
+            occlusion_texture=packed if shared else occlusion,
+            occlusion_strength=held.occlusion_strength,
+            double_sided=held.double_sided,
+        )
+        return replace(self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=light)
+
+    def _checkpoint(self) -> Checkpoint:
+        tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}
+        for name, p in self.named.items():
+            tensors |= {f"adam.{key}.{name}": v for key, v in self.adam.state.get(p, {}).items()}
+        return Checkpoint(self.step, tensors, {"quality": self.quality})
+
+    def _restore(self, saved: Checkpoint) -> None:
+        self.step, self.quality = saved.step, float(str(saved.values["quality"]))
+        self.generator.set_state(saved.tensors["generator"])
+        with torch.no_grad():
+            for name, p in self.named.items():
+                p.copy_(saved.tensors[name])
+                keys = [k for k in saved.tensors if k.startswith("adam.") and k.endswith(f".{name}")]
+                if keys:
+                    self.adam.state[p] = {k.split(".")[1]: saved.tensors[k].clone() for k in keys}
