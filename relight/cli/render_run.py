@@ -48,7 +48,7 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
         raise RelightError(f"{arguments.source}: holds no splat; run a stage that fits one")
     if wanted and not has_materials(scene.gaussians):
         raise RelightError(f"--{wanted[0]}: {arguments.source} has no materials; run the stage distill first")
-    if not has_materials(scene.gaussians) or (scene.light is None and not wanted):
+    if not has_materials(scene.gaussians) or (not wanted and (scene.light is None or scene.light.main is None)):
         gaussians, rasterizer = scene.gaussians, create_rasterizer()
         options = RasterOptions.for_extent(scene.frame.radius)
 
@@ -81,7 +81,7 @@ def _mesh_painter(arguments: argparse.Namespace, scene: Scene, background: str) 
         return lambda camera: _over(*_shown_on_mesh(relit, camera, arguments.show), background)
     if arguments.env:
         return _lit(arguments, scene, relit, background, bounces=arguments.bounces)
-    if scene.light is None:
+    if relit.lighting.main is None:
         raise RelightError(f"{arguments.source}: its light is not known; add --env FILE, or --renderer splat")
     return lambda camera: _over(*relit.photographed(camera), background)
 

@@ -30,7 +30,7 @@ class Asset:
     @property
     def light(self) -> Environment | None:
         """That of the photographs, on a map that stands upright in the world with +Y up."""
-        light = self.scene.light
+        light = None if self.scene.light is None else self.scene.light.of_world
         if light is None:
             return None
         rows, columns = light.radiance.shape[:2]

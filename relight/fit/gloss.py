@@ -24,6 +24,8 @@ COAT = 0.1
 at grazing angles; metals reflect more than half, of which a light that is itself a first guess shows a part."""
 STEEP = 3.0
 """How sharply, per unit of the logarithm."""
+SPREAD = 0.1
+"""Spread of radiance over irradiance / pi that divides the two kinds where mirrored light is not known."""
 TELLING = 0.03
 """Share of the changes of radiance that mirrored light must explain to tell a roughness."""
 
@@ -122,3 +124,12 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     tells = explained[best, kinds] > TELLING
     known = sum(t.sum(0) for t in told) > 0
     return torch.stack([torch.where(known, metal, metallic), torch.where(tells, rough, roughness)], 1)
+
+
+def likely_metal(spread: Tensor, count: Tensor, irradiance: Tensor, otherwise: float) -> Tensor:
+    """(N,) guess of metallic, 0 to 1, from the spread of radiance over photographs, (N,), the number of photographs
+    (N,) and (N, 3) irradiance / pi; `otherwise` where too few tell.
+    """
+    ratio = spread / irradiance.mean(1).clamp_min(1e-3)
+    guess = torch.sigmoid(STEEP * (ratio.clamp_min(1e-4) / SPREAD).log())
+    return torch.where(count >= FEWEST, guess, otherwise)

@@ -20,7 +20,7 @@ from relight.render.meshes import Visible, create_mesh_rasterizer, render, surfa
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.tracing import create_tracer
 from relight.shading.color import linear_to_srgb
-from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
 from relight.shading.shade import Estimator, shade
 from relight.shading.surface import Surface
@@ -32,21 +32,21 @@ SAMPLES = 32
 class RelitMesh:
     """An asset, ready to be drawn under light.
 
-    light: that of the photographs, if it is known.  shadows: without rays there are none.
+    lighting: that of the photographs, if it is known.  shadows: without rays there are none.
     Raises MissingPartError without a mesh.
     """
 
     def __init__(
         self,
         mesh: Mesh | None,
-        light: Environment | None = None,
+        lighting: Lighting | None = None,
         *,
         rasterizer: MeshRasterizer | None = None,
         shadows: bool = True,
     ):
         if mesh is None:
             raise MissingPartError("relighting: the scene has no mesh with textures; run the stage mesh first")
-        self.mesh, self.light = mesh, light
+        self.mesh, self.lighting = mesh, lighting or Lighting()
         self.rasterizer = rasterizer or create_mesh_rasterizer()
         self.tracer = None
         self.no_shadows: str | None = None
@@ -61,14 +61,15 @@ class RelitMesh:
         with torch.no_grad():
             return surface(self.mesh, camera, self.rasterizer)
 
-    def photographed(self, camera: Camera) -> tuple[Tensor, Tensor]:
-        """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha, in the light of the photographs.
+    def photographed(self, camera: Camera, name: str | None = None) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha, in a light of the photographs.
 
-        Raises MissingPartError for a scene without light.
+        name: of the light; None for the main one.  Raises MissingPartError for a scene without light.
         """
-        if self.light is None:
+        light = self.lighting.of(name, camera.camera_from_world)
+        if light is None:
             raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
-        picture = self.under(camera, self.light, FastMonteCarlo(SAMPLES))
+        picture = self.under(camera, light, FastMonteCarlo(SAMPLES))
         alpha = picture[..., 3]
         straight = picture[..., :3] / alpha.clamp_min(1e-6)[..., None]
         return linear_to_srgb(straight.clamp(0, 1)) * alpha[..., None], alpha

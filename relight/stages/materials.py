@@ -36,6 +36,7 @@ from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment
 from relight.shading.learnable import LearnableEnvironment
+from relight.shading.lighting import Lighting
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
 
@@ -186,12 +187,16 @@ class _TextureFit:
         return Shading(self.mesh, proxy, transfer, tracing.Glowing(tracing.EmbreeTracer(bare), look))
 
     def _given_light(self) -> Environment:
-        return self.scene.light or Environment(torch.ones(self.options.light_size, 2 * self.options.light_size, 3))
+        rows = self.options.light_size
+        return self._known_light() or Environment(torch.ones(rows, 2 * rows, 3))
+
+    def _known_light(self) -> Environment | None:
+        return None if self.scene.light is None else self.scene.light.of_world
 
     def _start(self, look: Tensor, weight: Tensor) -> tuple[Environment, Tensor]:
         """Light, and (T, 5) materials of texels."""
         o, mesh = self.options, self.mesh
-        if o.start == "textures" or (o.start == "auto" and self.scene.light is not None and mesh.materials):
+        if o.start == "textures" or (o.start == "auto" and self._known_light() is not None and mesh.materials):
             return self._given_light(), self._held()
         transfer, bare = self.shading.transfer, glowing(mesh, look)
         if transfer is None:
@@ -203,7 +208,7 @@ class _TextureFit:
         known = weight > 0.05
         if int(known.sum()) < 16:
             raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
-        some = type(transfer)(transfer.weights[known], transfer.bounced[known])
+        some = replace(transfer, weights=transfer.weights[known], bounced=transfer.bounced[known])
         shading = solve_shading(look[known], some)
         rows = o.light_size
         finer = resized(shading.radiance.permute(2, 0, 1)[None], (rows, 2 * rows))[0].permute(1, 2, 0)
@@ -318,7 +323,7 @@ class _TextureFit:
             occlusion_strength=held.occlusion_strength,
             double_sided=held.double_sided,
         )
-        return replace(self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=light)
+        return replace(self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=Lighting.everywhere(light))
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}

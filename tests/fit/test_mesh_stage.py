@@ -133,9 +133,9 @@ def found_colors(capture: Scene, folder: Path, **options: Any) -> tuple[float, S
 def test_textures_and_light_are_found_from_photographs(capture, tmp_path):
     """Of a model whose materials and light are not known."""
     off, found, metrics = found_colors(capture, tmp_path, iterations=120, sampled_iterations=20, start="textures")
-    assert off < 0.15 and metrics["train_psnr"] > 22 and found.light is not None
+    assert off < 0.15 and metrics["train_psnr"] > 22 and found.light is not None and found.light.main
     towards = torch.nn.functional.normalize(sky().directions(torch.tensor([[0.3, 0.3]])), dim=-1)
-    assert float(found.light.eval(towards).mean()) > 1.3 * float(found.light.radiance.mean())
+    assert float(found.light.main.eval(towards).mean()) > 1.3 * float(found.light.main.radiance.mean())
 
 
 @pytest.mark.slow
@@ -166,7 +166,8 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
     assert whole.asset is not None and again.asset is not None and whole.light is not None and again.light is not None
     for name, tensor in whole.asset.tensors().items():
         assert torch.equal(tensor, again.asset.tensors()[name]), name
-    assert torch.equal(whole.light.radiance, again.light.radiance)
+    assert whole.light.main and again.light.main
+    assert torch.equal(whole.light.main.radiance, again.light.main.radiance)
 
 
 def test_models_are_prepared(capture):
