@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from relight.render.deferred import GBuffer, blend, gbuffer
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.proxy import Proxy
 from relight.render.splats import create_rasterizer
-from relight.render.transfer import Shadowed, Transfer, bake, mirrored
+from relight.render.transfer import ROWS, Shadowed, Transfer, bake, mirrored
 from relight.shading.environment import Environment
 from relight.shading.lights import Light
 from relight.shading.shade import Estimator, SplitSum, shade
@@ -72,22 +74,44 @@ class Relit:
         self.proxy = None if mesh is None else Proxy(mesh)
         self._photographed: Shader | None = None
 
-    def photographed(self, camera: Camera) -> tuple[Tensor, Tensor]:
+    def edited(self, gaussians: Gaussians) -> Relit:
+        """The same with other materials or opacities of the same Gaussians: what was worked out for rays is kept."""
+        other = copy(self)
+        other.gaussians = gaussians
+        return other
+
+    def photographed(self, camera: Camera, *, rays: int = 16) -> tuple[Tensor, Tensor]:
         """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha: materials and what is left of the captured look.
 
-        Raises MissingPartError for a scene without light.
+        rays: a pixel, for what surfaces mirror.  Raises MissingPartError for a scene without light.
         """
         if self.light is None:
             raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
         if self._photographed is None:
-            transfer = None
-            if self.proxy is not None:
-                places, normals, _ = self.proxy.closest(self.gaussians.means)
-                transfer = bake(self.proxy, places, normals, self.light.rotation)
-            self._photographed = Shader(self.rasterizer, self.options, self.proxy, transfer)
+            self._photographed = Shader(self.rasterizer, self.options, self.proxy, self.transfer)
         with torch.no_grad():
-            buffer, shaded = self._photographed(self.gaussians, camera, self.light, rays=16)
+            buffer, shaded = self._photographed(self.gaussians, camera, self.light, rays=rays)
             return blend(buffer, shaded), buffer.splat.alpha
+
+    @cached_property
+    def transfer(self) -> Transfer | None:
+        """What of the sky each Gaussian sees, for light of the rotation of `light`; None without a mesh."""
+        if self.proxy is None:
+            return None
+        places, normals, _ = self.proxy.closest(self.gaussians.means)
+        return bake(self.proxy, places, normals, torch.eye(3) if self.light is None else self.light.rotation)
+
+    def sky(self, light: Environment) -> Tensor | None:
+        """(M, 3) irradiance / pi of the M Gaussians under any light from all around, with shadows; None without a
+        mesh."""
+        if self.transfer is None:
+            return None
+        rotation = torch.eye(3) if self.light is None else self.light.rotation
+        # Four looks a side of a cell, so that small lamps are not missed between two.
+        frame, fine = Environment(torch.ones(1, 2, 3), rotation), 4 * ROWS
+        v, u = torch.meshgrid(torch.arange(fine), torch.arange(2 * fine), indexing="ij")
+        places = (torch.stack([u, v], -1) + 0.5) / torch.tensor([2 * fine, fine])
+        return self.transfer.shadowed(Environment(light.eval(frame.directions(places)), rotation))
 
     def buffer(self, camera: Camera) -> GBuffer:
         """The materials that the camera sees."""
@@ -114,8 +138,7 @@ class Relit:
                 surface = replace(surface, base_color=(surface.base_color * scale).clamp(0, 1))
             tracer = None if self.proxy is None else self.proxy.tracer
             shaded = shade(surface, light, estimator, tracer=tracer, seed=seed)
-            alpha = buffer.splat.alpha[..., None]
-            return torch.cat([buffer.spread(shaded) * alpha, alpha * buffer.mask[..., None]], -1)
+            return buffer.lit(shaded)
 
 
 def has_materials(gaussians: Gaussians) -> bool:

@@ -39,7 +39,11 @@ class Transfer:
     def irradiance(self, light: Environment) -> Tensor:
         """(N, 3) irradiance / pi.  Differentiable in the light's radiance.  The light's rotation must be that of the
         map that was baked for."""
-        return self.weights @ _cells(light.radiance) + self.bounced
+        return self.shadowed(light) + self.bounced
+
+    def shadowed(self, light: Environment) -> Tensor:
+        """`irradiance` without light by way of other surfaces, which is that of the photographs."""
+        return self.weights @ _cells(light.radiance)
 
 
 def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, seed: int = 0) -> Transfer:
