@@ -135,9 +135,11 @@ class Live:
         self.stop.set()
         self._going.set()
 
-    def ended(self) -> None:
-        """The fit is over: from here on drawing may take what it wants."""
+    def finished(self, scene: Scene) -> None:
+        """The fit is over: from here on drawing may take what it wants.  scene: its result."""
         self.running = False
+        if scene.gaussians is not None:
+            self._latest, self._number = scene, self._number + 1
 
     def duty(self) -> float:
         """For `Renderer`."""

@@ -300,6 +300,36 @@ class Painter:
         return torch.lerp(picture, torch.tensor(SELECTED), 0.6 * share.clamp(0, 1))
 
 
+class Beside:
+    """Two scenes with the divider between them; the display's mode left, and `other`, or the same mode, right."""
+
+    def __init__(self, left: Painter, right: Painter):
+        self.left, self.right = left, right
+
+    def _sides(self, camera: Camera, display: Display) -> list[tuple[Painter, Camera, Display]]:
+        alone = replace(display, other=None)
+        if round(display.divider * camera.width) >= camera.width:
+            return [(self.left, camera, alone)]
+        parts = list(_parts(camera, replace(display, other=display.other or display.mode)))
+        painters = [self.left, self.right][-len(parts) :]
+        return [(p, part.camera, replace(alone, mode=part.mode)) for p, part in zip(painters, parts, strict=True)]
+
+    def paint(self, camera: Camera, display: Display) -> Tensor:
+        """See `Painter.paint`."""
+        return torch.cat([painter.paint(c, d) for painter, c, d in self._sides(camera, display)], 1)
+
+    def refined(self, camera: Camera, display: Display, give_up: Callable[[], bool]) -> Iterator[Tensor]:
+        """See `Painter.refined`."""
+        sides = [(p.paint(c, d), p.refined(c, d, give_up)) for p, c, d in self._sides(camera, display)]
+        pictures = [picture for picture, _ in sides]
+        while True:
+            better = [next(iterator, None) for _, iterator in sides]
+            if all(b is None for b in better):
+                return
+            pictures = [p if b is None else b for p, b in zip(pictures, better, strict=True)]
+            yield torch.cat(pictures, 1)
+
+
 def _parts(camera: Camera, display: Display) -> Iterator[_Part]:
     """The sides of the divider, each with the camera of its columns."""
     middle = round(display.divider * camera.width)

@@ -75,6 +75,7 @@ class Renderer:
         self._wake = threading.Condition()
         self._clients: dict[Hashable, _Client] = {}
         self._ended = False
+        self._drawing = threading.Lock()
         self._credit, self._credited = BURST, time.monotonic()
         self._thread = threading.Thread(target=self._run, name="relight-viewer-render", daemon=True)
         self.busy_seconds = 0.0
@@ -114,6 +115,22 @@ class Renderer:
             client.stage = "quick" if request.moving else "full"
             self._wake.notify_all()
 
+    def still(self, request: Request, *, refine: bool = True) -> Tensor:
+        """The picture at its best, drawn in the caller's thread, with everybody else waiting; rationed as well."""
+        while not self._ended:
+            with self._wake:
+                self._earn()
+                if self._credit > 0:
+                    break
+            time.sleep(0.05)
+        begun = time.monotonic()
+        with self._drawing:
+            picture = request.painter.paint(request.camera, request.display)
+            for better in request.painter.refined(request.camera, request.display, lambda: self._ended) if refine else ():
+                picture = better
+        self._credit -= time.monotonic() - begun
+        return picture
+
     # --- the thread
 
     def _run(self) -> None:
@@ -130,7 +147,8 @@ class Renderer:
                 client, request, number, stage = found
             begun = time.monotonic()
             try:
-                self._draw(client, request, number, stage)
+                with self._drawing:
+                    self._draw(client, request, number, stage)
             except Superseded:
                 pass
             except Exception as error:
@@ -143,9 +161,7 @@ class Renderer:
 
     def _next(self) -> tuple[_Client, Request, int, str] | None:
         """The client that waits longest for the quickest kind of picture."""
-        now, duty = time.monotonic(), self._duty()
-        self._credit = min(BURST, self._credit + duty * (now - self._credited)) if duty < 1 else BURST
-        self._credited = now
+        now = self._earn()
         if self._credit <= 0:
             return None
         ready = [
@@ -158,6 +174,13 @@ class Renderer:
         client = min(ready, key=lambda c: (order[c.stage], c.served))
         assert client.request is not None
         return client, client.request, client.number, client.stage
+
+    def _earn(self) -> float:
+        """The share of the time since the last call; returns now."""
+        now, duty = time.monotonic(), self._duty()
+        self._credit = min(BURST, self._credit + duty * (now - self._credited)) if duty < 1 else BURST
+        self._credited = now
+        return now
 
     @staticmethod
     def _rest(client: _Client) -> float:
