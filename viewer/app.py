@@ -78,7 +78,14 @@ class App:
             self.library.up = content.scene.frame.up
         assert content.scene.gaussians is not None
         document = Document(content.scene.gaussians, self.changed)
-        self._shown[name] = Shown(content, document, Painter(content.scene, self.lamps, rays=rays))
+        painter = Painter(content.scene, self.lamps, rays=rays)
+        self._shown[name] = Shown(content, document, painter)
+        if not painter.ready:
+            threading.Thread(target=self._prepare, args=(painter,), name="relight-viewer-rays", daemon=True).start()
+
+    def _prepare(self, painter: Painter) -> None:
+        painter.prepare()
+        self.changed()
 
     def changed(self) -> None:
         """Everybody sees the edit."""

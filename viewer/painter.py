@@ -55,7 +55,7 @@ class _Part:
 class Painter:
     """Draws one scene.  One thread at a time.
 
-    rays: shadows, where the scene has a mesh and a tracer is installed; worked out at the first lit picture.
+    rays: shadows, where the scene has a mesh and a tracer is installed; drawn after `prepare`.
     selected: (N,) bool, tinted; None for nothing.
     """
 
@@ -79,6 +79,16 @@ class Painter:
     def gaussians(self) -> Gaussians:
         assert self.scene.gaussians is not None
         return self.scene.gaussians
+
+    @property
+    def ready(self) -> bool:
+        """Shadows are worked out, or there are none to work out."""
+        return self.relit is None or self.relit.proxy is None or "transfer" in self.relit.__dict__
+
+    def prepare(self) -> None:
+        """Work out shadows: seconds, for pictures that have them from then on."""
+        if self.relit is not None and self.relit.proxy is not None:
+            _ = self.relit.transfer
 
     def edited(self, gaussians: Gaussians, selected: Tensor | None) -> Painter:
         """The same scene with other materials or opacities of the same Gaussians, and another selection."""
@@ -129,6 +139,8 @@ class Painter:
         mode, camera = part.mode, part.camera
         if mode in LIT and self.relit is not None:
             if mode == "final" and display.lighting.photographed and self.relit.light is not None:
+                if not self.ready:
+                    return _over(*self._plain(camera, "radiance"), display.background)
                 return _over(*self.relit.photographed(camera, rays=1), display.background)
             buffer, lights, tracer = self._lit_buffer(camera, display.lighting)
             surface = _lobe(buffer.surface, mode)
@@ -145,7 +157,7 @@ class Painter:
         if self.relit is not None and mode in ("base_color", "roughness", "metallic", "normal", "progress"):
             buffer = self.relit.buffer(camera)
             return _material(buffer, mode), buffer.splat.alpha * buffer.mask
-        if mode == "visibility" and self.relit is not None and self.relit.transfer is not None:
+        if mode == "visibility" and self.ready and self.relit is not None and self.relit.transfer is not None:
             seen = self.relit.transfer.weights.sum(1, keepdim=True)
             image = render(self.rasterizer, self.gaussians, camera, options=self.options, features=seen)
             assert image.features is not None
@@ -206,7 +218,7 @@ class Painter:
         if mode == "photo":
             return picture
         shown, _ = self._plain(camera, "radiance")
-        if self.relit is not None and self.relit.light is not None:
+        if self.ready and self.relit is not None and self.relit.light is not None:
             shown, _ = self.relit.photographed(camera, rays=1)
         return (4 * (shown - picture).abs()).clamp(0, 1) * inside
 
@@ -226,14 +238,14 @@ class Painter:
     def _refines(self, mode: str, lighting: Lighting) -> bool:
         if mode not in LIT or self.relit is None:
             return False
-        return lighting.shadows and self.relit.proxy is not None
+        return lighting.shadows and self.relit.proxy is not None and self.ready
 
     def _lit_buffer(self, camera: Camera, lighting: Lighting) -> tuple[GBuffer, list, object]:
         """What is seen, its lights, and the tracer that lamps need."""
         assert self.relit is not None
         light, others = self.lamps.environment(lighting, self.scene), self.lamps.others(lighting, self.scene)
         sky = None
-        if light is not None and lighting.shadows:
+        if light is not None and lighting.shadows and self.ready:
             sky = self._sky_of(light)
         buffer = gbuffer(self.rasterizer, self.gaussians, camera, options=self.options, further=sky)
         lights: list = [] if light is None else [light]

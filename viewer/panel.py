@@ -72,7 +72,8 @@ class Panel:
     def status(self, text: str) -> None:
         """Under the title."""
         shown = self.session.shown
-        note = "" if shown is None or not shown.painter.note else f"  \n{shown.painter.note}"
+        note = "" if shown is None else shown.painter.note or ("" if shown.painter.ready else "working out shadows")
+        note = f"  \n{note}" if note else ""
         if self._built and text + note != self._told:
             self._told = text + note
             self._status.content = f"{text}{note}"

@@ -171,7 +171,10 @@ function start(data) {
     }
     counts.fill(0);
     const scale = 65535 / Math.max(far - near, 1e-9);
-    for (let i = 0; i < splat.n; i++) counts[(keys[i] = (far - depths[i]) * scale) + 1]++;
+    for (let i = 0; i < splat.n; i++) {
+      keys[i] = (far - depths[i]) * scale;
+      counts[keys[i] + 1]++;
+    }
     for (let k = 1; k < 65537; k++) counts[k] += counts[k - 1];
     for (let i = 0; i < splat.n; i++) sorted[counts[keys[i]]++] = i;
     gl.bindBuffer(gl.ARRAY_BUFFER, order);
