@@ -109,7 +109,7 @@ class Shared:
             lamps = tuple(_lamp(lamp) for lamp in lighting.pop("lamps"))
             shown = Display(**display, lighting=Lighting(**lighting, lamps=lamps))
             return Shared(checked(shown), _numbers(data["wxyz"], 4), _numbers(data["position"], 3))  # type: ignore[arg-type]
-        except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
             raise RelightError(f"view: expected the text that Copy view gave, found something else ({error})") from error
 
 
