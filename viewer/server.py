@@ -111,8 +111,9 @@ class Server:
         # A client could otherwise open a tunnel to the internet.
         self.viser.request_share_url = lambda *_, **__: None
         self.viser.gui.configure_theme(
-            show_logo=False, show_share_button=False, dark_mode=True, control_width="medium", control_layout="collapsible"
+            show_logo=False, show_share_button=False, dark_mode=True, control_width="medium"
         )
+        self.viser.gui.main_panel.dock_right()
 
     @property
     def address(self) -> str:
