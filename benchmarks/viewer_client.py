@@ -1,4 +1,4 @@
-"""A client of the viewer without a browser: it speaks viser's websocket protocol, and knows pictures by their arrival."""
+"""A client of the viewer without a browser: it speaks viser's websocket protocol, and notes when pictures come."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -91,7 +92,8 @@ def slowdown(seconds: float, rounds: int) -> dict[str, float]:
     """Per cent that a fit's steps take longer, by the number of clients; medians over rounds."""
     turns = ("none", 0, 1, 3)
     times: dict[object, list[float]] = {turn: [] for turn in turns}
-    stop, state = threading.Event(), {"turn": "none"}
+    stop = threading.Event()
+    state: dict[str, Any] = {"turn": "none"}
     live = viewer_module("live").Live(stop)
     server = viewer_module("server").Server(port=0)
     app = viewer_module("app").open_app(None, server, None, live)
@@ -130,7 +132,10 @@ def slowdown(seconds: float, rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             for turn in turns:
                 with ExitStack() as clients:
-                    here = [clients.enter_context(Client(server.viser.get_port())) for _ in range(int(turn or 0) if turn != "none" else 0)]
+                    here = [
+                        clients.enter_context(Client(server.viser.get_port()))
+                        for _ in range(int(turn or 0) if turn != "none" else 0)
+                    ]
                     times[turn], state["turn"], state["since"] = [], turn, time.perf_counter()
                     until = time.monotonic() + seconds
                     angle = 0.0

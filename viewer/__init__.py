@@ -1,4 +1,4 @@
-"""The live viewer: watch a fit, light its result, take it away.  Installed as `relight.viewer`; needs the extra `viewer`.
+"""The live viewer: watch a fit, light its result, take it away.  Installed as `relight.viewer`; needs viser.
 
     content   what is shown: a stage folder, a splat file, the state of a fit
     display   how: mode, split, light; frozen, and as text for sharing

@@ -110,7 +110,9 @@ class Shared:
             shown = Display(**display, lighting=Lighting(**lighting, lamps=lamps))
             return Shared(checked(shown), _numbers(data["wxyz"], 4), _numbers(data["position"], 3))  # type: ignore[arg-type]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
-            raise RelightError(f"view: expected the text that Copy view gave, found something else ({error})") from error
+            raise RelightError(
+                f"view: expected the text that Copy view gave, found something else ({error})"
+            ) from error
 
 
 def checked(display: Display) -> Display:
@@ -125,7 +127,9 @@ def checked(display: Display) -> Display:
     numbers = (display.divider, lighting.rotation, lighting.exposure)
     if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
         raise ValueError("a number is missing or not finite")
-    lighting = replace(lighting, environment=str(lighting.environment), exposure=max(-16.0, min(16.0, lighting.exposure)))
+    lighting = replace(
+        lighting, environment=str(lighting.environment), exposure=max(-16.0, min(16.0, lighting.exposure))
+    )
     return replace(display, divider=max(0.0, min(1.0, display.divider)), lighting=lighting)
 
 

@@ -143,7 +143,8 @@ def _set(values: Tensor, selected: Tensor, value: Tensor) -> Tensor:
 
 
 def pick(gaussians: Gaussians, camera: Camera, x: float, y: float, *, reach: float, extent: float) -> Tensor:
-    """(N,) bool: what is seen at (x, y), 0 to 1 across the picture, and within `reach` world units of that place.
+    """(N,) bool: what is seen at (x, y), 0 to 1 across the picture, and within `reach` world units of that place; at
+    least the nearest.
 
     Nothing where nothing is drawn.  extent: of the scene, world units.
     """
@@ -158,7 +159,9 @@ def pick(gaussians: Gaussians, camera: Camera, x: float, y: float, *, reach: flo
         return none
     ray = near.local_rays(torch.tensor([window / 2, window / 2])) * depth.median()
     place = near.world_from_camera[:3, :3] @ ray + near.position
-    return ((gaussians.means - place).norm(dim=1) < reach) & (gaussians.opacities > FAINT)
+    distance = (gaussians.means - place).norm(dim=1).masked_fill(gaussians.opacities <= FAINT, torch.inf)
+    # What is seen may be the soft edge of a large Gaussian, farther from its centre than the reach.
+    return distance < max(reach, 1.001 * float(distance.min()))
 
 
 def box(

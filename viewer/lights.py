@@ -95,7 +95,7 @@ class Lamps:
         self._turned: dict[tuple[str, float], Environment] = {}
 
     def environment(self, lighting: Lighting, scene: Scene) -> Environment | None:
-        """Light from all around, turned; None where there is none.  The light of the photographs, if the scene has one."""
+        """Light from all around, turned; None where there is none."""
         name = lighting.environment
         if not name:
             return None

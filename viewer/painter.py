@@ -25,6 +25,7 @@ from relight.shading.environment import Environment
 from relight.shading.look import Look
 from relight.shading.shade import MonteCarlo, SplitSum, shade
 from relight.shading.surface import Surface
+from relight.shading.tracing import Tracer
 
 from .display import LIT, NEED_MATERIALS, Display, Lighting
 from .lights import Lamps
@@ -229,7 +230,9 @@ class Painter:
             return None
         poses = torch.stack([view.camera.world_from_camera for view in views])
         apart = (poses[:, :3, 3] - camera.position).norm(dim=1) / self.scene.frame.radius
-        turned = (poses[:, :3, 2] - camera.forward).norm(dim=1) + (poses[:, :3, 1] - camera.world_from_camera[:3, 1]).norm(dim=1)
+        turned = (poses[:, :3, 2] - camera.forward).norm(dim=1) + (
+            poses[:, :3, 1] - camera.world_from_camera[:3, 1]
+        ).norm(dim=1)
         best = int((apart + turned).argmin())
         return best if float(apart[best]) < 2e-3 and float(turned[best]) < 4e-3 else None
 
@@ -240,7 +243,7 @@ class Painter:
             return False
         return lighting.shadows and self.relit.proxy is not None and self.ready
 
-    def _lit_buffer(self, camera: Camera, lighting: Lighting) -> tuple[GBuffer, list, object]:
+    def _lit_buffer(self, camera: Camera, lighting: Lighting) -> tuple[GBuffer, list, Tracer | None]:
         """What is seen, its lights, and the tracer that lamps need."""
         assert self.relit is not None
         light, others = self.lamps.environment(lighting, self.scene), self.lamps.others(lighting, self.scene)
@@ -378,5 +381,3 @@ def _material(buffer: GBuffer, name: str) -> Tensor:
 
 def _over(color: Tensor, alpha: Tensor, background: str) -> Tensor:
     return color.clamp(0, 1) + (1 - alpha)[..., None] * float(background == "white")
-
-

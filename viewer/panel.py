@@ -187,7 +187,9 @@ class FitTab:
         live = self.live
         lines = [f"- {'**' if s.state == 'running' else ''}{s.name}{'**' if s.state == 'running' else ''}: {_state(s)}"
                  for s in live.stages]  # fmt: skip
-        text = "\n".join([*lines, *([] if live.running else ["", "The fit has ended."]), *(f"> {n}" for n in live.notes)])
+        text = "\n".join(
+            [*lines, *([] if live.running else ["", "The fit has ended."]), *(f"> {n}" for n in live.notes)]
+        )
         running = next((s for s in live.stages if s.state == "running"), None)
         share = 100.0 * running.step / running.total if running is not None and running.total else 0.0
         state = (text, round(share, 1), live.paused, tuple(c.seen for c in live.curves.values()))

@@ -150,7 +150,7 @@ class LightTab:
         camera = session.camera()
         side = torch.zeros(3) if camera is None else camera.world_from_camera[:3, 0]
         forward = torch.zeros(3) if camera is None else camera.forward
-        place = torch.tensor(scene.frame.center) + 0.5 * scene.frame.radius * (up + 0.7 * side - 0.5 * forward)
+        place = torch.tensor(scene.frame.center) + 0.3 * scene.frame.radius * (up + 0.7 * side - 0.7 * forward)
         lamp = Lamp(kind, tuple(place.tolist()), strength=3.0 if kind == "sun" else 1.0)  # type: ignore[arg-type]
         lamps = (*session.display.lighting.lamps, lamp)
         self._build_lamp(len(lamps) - 1, lamp)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SIZES = {"640 x 360": (640, 360), "1280 x 720": (1280, 720), "1920 x 1080": (1920, 1080)}
 
 
-class _Gone(RelightError):
+class _GoneError(RelightError):
     """The client left while its film was made."""
 
 
@@ -66,14 +66,14 @@ class PathTab:
             def advance(share: float) -> None:
                 self._bar.value = 100 * share
                 if not session.sleep(0):
-                    raise _Gone("the browser is gone")
+                    raise _GoneError("the browser is gone")
 
             def paint(camera):
                 still = Request(request.painter, camera, request.display)
                 return session.app.renderer.still(still, refine=refine)
 
             session.client.send_file_download("relight.mp4", film(cameras, paint, fps, advance), save_immediately=True)
-        except _Gone:
+        except _GoneError:
             return
         except RelightError as error:
             session.say(str(error))

@@ -126,7 +126,9 @@ class Renderer:
         begun = time.monotonic()
         with self._drawing:
             picture = request.painter.paint(request.camera, request.display)
-            for better in request.painter.refined(request.camera, request.display, lambda: self._ended) if refine else ():
+            for better in (
+                request.painter.refined(request.camera, request.display, lambda: self._ended) if refine else ()
+            ):
                 picture = better
         self._credit -= time.monotonic() - begun
         return picture

@@ -110,9 +110,7 @@ class Server:
             raise RelightError("this viser cannot be guarded: install another with pip install 'viser>=1.0,<2'")
         # A client could otherwise open a tunnel to the internet.
         self.viser.request_share_url = lambda *_, **__: None
-        self.viser.gui.configure_theme(
-            show_logo=False, show_share_button=False, dark_mode=True, control_width="medium"
-        )
+        self.viser.gui.configure_theme(show_logo=False, show_share_button=False, dark_mode=True, control_width="medium")
         self.viser.gui.main_panel.dock_right()
 
     @property

@@ -63,13 +63,13 @@ def wait_for_ctrl_c() -> None:
 
 
 def viewer_module(name: str) -> Any:
-    """A module of `relight.viewer`, which `relight` must work without.  Raises RelightError where it is not installed."""
+    """A module of `relight.viewer`, which `relight` must work without.  Raises RelightError if it isn't installed."""
     package = import_module("relight")
     checkout = Path(str(package.__file__)).parents[1]
     # In a checkout that was not installed, the folder lies beside the package instead of in it.
-    if (checkout / "viewer" / "app.py").is_file() and (checkout / "pyproject.toml").is_file():
-        if str(checkout) not in package.__path__:
-            package.__path__.insert(0, str(checkout))
+    in_checkout = (checkout / "viewer" / "app.py").is_file() and (checkout / "pyproject.toml").is_file()
+    if in_checkout and str(checkout) not in package.__path__:
+        package.__path__.insert(0, str(checkout))
     if find_spec("relight.viewer") is None:
         raise RelightError("the viewer is not installed: pip install 'relight[viewer]'")
     return import_module(f"relight.viewer.{name}")

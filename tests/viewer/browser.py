@@ -71,7 +71,12 @@ class Page:
     def picture(self) -> np.ndarray:
         """(H, W, 3), 0 to 1: the canvas, without what floats above it at the left."""
         box = self.page.locator("canvas").first.bounding_box()
-        clip = {"x": box["x"] + 0.42 * box["width"], "y": box["y"], "width": 0.2 * box["width"], "height": box["height"]}
+        clip = {
+            "x": box["x"] + 0.42 * box["width"],
+            "y": box["y"],
+            "width": 0.2 * box["width"],
+            "height": box["height"],
+        }
         data = self.page.screenshot(clip=clip)
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from browser import Page, browser, relight
-from conftest import balls
+from tiny_capture import write_capture
+from viewer_scenes import balls
+
 from relight.data import load
 from relight.export.images import write_exr
 from relight.export.ply import read_ply
@@ -21,7 +22,6 @@ from relight.scene_io import save_scene
 from relight.shading.environment import Environment
 from relight.viewer.display import MODES
 from relight.viewer.web import export_web
-from tiny_capture import write_capture
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
 
@@ -103,15 +103,9 @@ def test_a_click_selects_and_a_ply_comes_out(viewed, run, tmp_path):
     download.value.save_as(tmp_path / "selection.ply")
     found = read_ply(tmp_path / "selection.ply")
     assert 0 < len(found) < 3000 and "roughness" in found.channels
-    before = viewed.settled()
-    viewed.page.get_by_role("button", name="Delete", exact=True).click()
-    gone = viewed.changes(before, 0.003)
-    viewed.says("Nothing selected")
-    viewed.page.get_by_role("button", name="Undo").click()
-    viewed.changes(gone, 0.003)
 
 
-def test_a_box_selects(viewed):
+def test_a_box_selects_and_what_it_selects_can_go_and_come_back(viewed):
     viewed.tab("Edit")
     viewed.choose("Tool", "box")
     viewed.page.wait_for_timeout(500)
@@ -121,6 +115,12 @@ def test_a_box_selects(viewed):
     viewed.page.mouse.move(box["x"] + 0.98 * box["width"], box["y"] + 0.98 * box["height"], steps=5)
     viewed.page.mouse.up()
     viewed.says(r"[\d,]+ Gaussians selected")
+    before = viewed.settled()
+    viewed.page.get_by_role("button", name="Delete", exact=True).click()
+    gone = viewed.changes(before, 0.003)
+    viewed.says("Nothing selected")
+    viewed.page.get_by_role("button", name="Undo").click()
+    viewed.changes(gone, 0.003)
 
 
 def test_turning_the_camera_and_screenshots(viewed, tmp_path):
@@ -150,7 +150,9 @@ def test_two_clients_have_views_of_their_own(viewed, chromium):
 
 def test_a_fit_is_watched_paused_and_stopped(chromium, tmp_path):
     capture = write_capture(tmp_path / "capture", size=96, views=12)
-    (tmp_path / "scene.yaml").write_text(f"source: {capture}\noutput: run\nstages:\n  - radiance: {{iterations: 60000}}\n")
+    (tmp_path / "scene.yaml").write_text(
+        f"data: {capture}\noutput: run\nstages:\n  - radiance: {{iterations: 60000}}\n"
+    )
     with relight("fit", "scene.yaml", "--view", "--port", "0", cwd=tmp_path) as (address, process, lines):
         page = Page(chromium, address)
         page.says(r"radiance: \d+ of 60000")

@@ -94,6 +94,8 @@ def test_colour_of_a_splat_without_materials(plain):
     left = torch.arange(400) < 200
     document.recolor(left, (0.0, 1.0, 0.0))
     shown = 0.28209479 * document.gaussians.sh[:, 0] + 0.5
-    assert bool((shown[left, 1] > shown[left, 0] + 0.2).all()) and torch.equal(shown[~left], 0.28209479 * plain.gaussians.sh[~left, 0] + 0.5)
+    assert bool((shown[left, 1] > shown[left, 0] + 0.2).all()) and torch.equal(
+        shown[~left], 0.28209479 * plain.gaussians.sh[~left, 0] + 0.5
+    )
     with pytest.raises(RelightError, match="no materials"):
         document.set_material(left, roughness=0.5)

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_capture import write_capture
 
 from relight.data import load
 from relight.viewer.display import ESTIMATED, MODES, STUDIO, Display, Lamp, Lighting
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.painter import Beside, Painter
-from tiny_capture import write_capture
 
 
 @pytest.fixture

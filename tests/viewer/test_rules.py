@@ -14,9 +14,11 @@ def test_viser_is_imported_in_one_place_inside_a_function():
     found = []
     for path in VIEWER.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import) and any(a.name.split(".")[0] == "viser" for a in node.names):
-                found.append((path.name, node in tree.body))
+        found += [
+            (path.name, node in tree.body)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import) and any(a.name.split(".")[0] == "viser" for a in node.names)
+        ]
     assert found == [("server.py", False)]
 
 

@@ -38,8 +38,13 @@ def test_a_token_is_asked_for_once():
     assert "HttpOnly" in headers["Set-Cookie"] and "SameSite=Strict" in headers["Set-Cookie"]
 
 
-@pytest.mark.parametrize(("host", "local"), [("localhost", True), ("127.0.0.1", True), ("::1", True), ("0.0.0.0", False),
-                                             ("192.168.1.2", False), ("localhost.example", False), ("", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True), ("127.0.0.1", True), ("::1", True), ("0.0.0.0", False), ("192.168.1.2", False),
+        ("localhost.example", False), ("", False),
+    ],
+)  # fmt: skip
 def test_what_is_local(host, local):
     assert is_local(host) == local
 
@@ -87,7 +92,10 @@ def test_websockets_are_guarded(server):
 
     port = server(token="secret").viser.get_port()
     for headers in ({}, {"Cookie": "relight_token=wrong"}, {"Cookie": "relight_token=secret", "Origin": "http://evil"}):
-        with pytest.raises(InvalidStatus, match="40[13]"), client.connect(f"ws://127.0.0.1:{port}", additional_headers=headers):
+        with (
+            pytest.raises(InvalidStatus, match=r"40[13]"),
+            client.connect(f"ws://127.0.0.1:{port}", additional_headers=headers),
+        ):
             pass
     with client.connect(f"ws://127.0.0.1:{port}", additional_headers={"Cookie": "relight_token=secret"}):
         pass

@@ -58,7 +58,9 @@ def test_the_page_is_complete_by_itself(scene, tmp_path):
     page = tmp_path / "page.html"
     write_page(scene, page, "a <b> & c", {"white": Environment(torch.ones(8, 16, 3))})
     text = page.read_text("utf-8")
-    assert "a &lt;b&gt; &amp; c" in text and "$" not in re.sub(r"\$\{", "", text.split("<script>")[0].split("<style>")[0])
+    assert "a &lt;b&gt; &amp; c" in text and "$" not in re.sub(
+        r"\$\{", "", text.split("<script>")[0].split("<style>")[0]
+    )
     assert not re.search(r"(src|href)=[\"']?(?!data:)[a-z/]", text) and "import(" not in text and "fetch(" not in text
     data = json.loads(re.search(r'id="splat">(.*?)</script>', text, re.S).group(1))  # type: ignore[union-attr]
     assert [light["name"] for light in data["lights"]] == ["as photographed", "white"]

@@ -23,7 +23,6 @@ from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
 from relight.shading.lights import Light
 from relight.shading.shade import MonteCarlo, shade
-from relight.shading.studio import studio
 from relight.shading.surface import Surface
 from relight.shading.tonemap import CURVES
 
