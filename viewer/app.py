@@ -112,6 +112,10 @@ class App:
     def _connected(self, client: Any) -> None:
         session = Session(self, client)
         self.sessions[client.client_id] = session
+        if not self.server.connected(client):
+            # It left before this thread came to it, and was said to be gone already.
+            self._gone(client)
+            return
         # Also when the state is old: without clients nothing was taken over.
         self._take_over()
         session.begin()

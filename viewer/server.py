@@ -9,6 +9,7 @@ import io
 import ipaddress
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -129,6 +130,10 @@ class Server:
         """Called with each client that left."""
         self.viser.on_client_disconnect(gone)
 
+    def connected(self, client: Any) -> bool:
+        """Whether it still is."""
+        return client.client_id in self.viser.get_clients()
+
     def close(self) -> None:
         """No more clients."""
         with contextlib.redirect_stdout(io.StringIO()):
@@ -142,6 +147,8 @@ def _quiet_libraries() -> None:
     import logging
 
     logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
+    # A browser that is closed while it is told something is nothing to warn of.
+    warnings.filterwarnings("ignore", r"Queued a \w+ on a closed connection")
 
 
 def _cookie(header: str) -> str:

@@ -22,7 +22,7 @@ NONSENSE = [
 ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore:Queued a", "ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_two_hundred_clients_and_nonsense(scene, plain):
     import msgspec.msgpack
 
