@@ -2,7 +2,8 @@
 
 examples:
   relight export runs/fox -o fox.ply
-  relight export runs/fox -o fox.html
+  relight export runs/fox -o fox.html                    the report
+  relight export runs/fox -o fox.html --format web       the splat, to turn and light in any browser
 """
 
 from __future__ import annotations
