@@ -148,7 +148,7 @@ class Panel:
         self.session.ask(moving=False)
 
     def _screenshot(self) -> None:
-        request = self.session.request(moving=False)
+        request = self.session.request()
         if request is None:
             raise RelightError("nothing to take a picture of yet")
         picture = self.session.app.renderer.still(request)

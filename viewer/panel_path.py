@@ -57,7 +57,7 @@ class PathTab:
         session, refine = self.session, bool(self._fine.value)
         self._make.disabled, self._bar.visible = True, True
         try:
-            request = session.request(moving=False)
+            request = session.request()
             if request is None:
                 raise RelightError("there is nothing to film yet")
             fps = float(self._fps.value)

@@ -40,12 +40,15 @@ class Paints(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """camera: at the full resolution.  moving: something changes at the moment, so that a quick answer counts."""
+    """camera: at the full resolution."""
 
     painter: Paints
     camera: Camera
     display: Display
-    moving: bool = True
+
+
+Wanted = Callable[[], Request | None]
+"""What a client wants, worked out when its turn comes: of a hundred movements a second, few are drawn."""
 
 
 Deliver = Callable[[Tensor, str], None]
@@ -55,7 +58,9 @@ Deliver = Callable[[Tensor, str], None]
 @dataclass
 class _Client:
     deliver: Deliver
+    wanted: Wanted = lambda: None
     request: Request | None = None
+    moving: bool = True
     number: int = 0
     asked: float = 0.0
     stage: str = "done"
@@ -103,16 +108,19 @@ class Renderer:
             if client is not None:
                 client.number += 1
 
-    def ask(self, key: Hashable, request: Request) -> None:
-        """Draw this from now on; what was asked for earlier is forgotten."""
+    def ask(self, key: Hashable, wanted: Wanted, *, moving: bool = True) -> None:
+        """Draw this from now on; what was asked for earlier is forgotten.
+
+        moving: something changes at the moment, so that a quick answer counts.
+        """
         with self._wake:
             client = self._clients.get(key)
             if client is None:
                 return
-            client.request, client.asked = request, time.monotonic()
+            client.wanted, client.moving, client.asked = wanted, moving, time.monotonic()
             client.number += 1
-            client.better = None
-            client.stage = "quick" if request.moving else "full"
+            client.request = client.better = None
+            client.stage = "quick" if moving else "full"
             self._wake.notify_all()
 
     def still(self, request: Request, *, refine: bool = True) -> Tensor:
@@ -146,11 +154,11 @@ class Renderer:
                     found = self._next()
                 if self._ended:
                     return
-                client, request, number, stage = found
+                client, number, stage = found
             begun = time.monotonic()
             try:
                 with self._drawing:
-                    self._draw(client, request, number, stage)
+                    self._draw(client, number, stage)
             except Superseded:
                 pass
             except Exception as error:
@@ -161,21 +169,21 @@ class Renderer:
             self._credit -= spent
             client.served = time.monotonic()
 
-    def _next(self) -> tuple[_Client, Request, int, str] | None:
+    def _next(self) -> tuple[_Client, int, str] | None:
         """The client that waits longest for the quickest kind of picture."""
         now = self._earn()
         if self._credit <= 0:
             return None
         ready = [
-            c for c in self._clients.values()
-            if c.request is not None and (c.stage == "quick" or (c.stage != "done" and now - c.asked >= self._rest(c)))
-        ]  # fmt: skip
+            c
+            for c in self._clients.values()
+            if c.stage == "quick" or (c.stage != "done" and now - c.asked >= self._rest(c))
+        ]
         if not ready:
             return None
         order = {"quick": 0, "full": 1, "refined": 2}
         client = min(ready, key=lambda c: (order[c.stage], c.served))
-        assert client.request is not None
-        return client, client.request, client.number, client.stage
+        return client, client.number, client.stage
 
     def _earn(self) -> float:
         """The share of the time since the last call; returns now."""
@@ -186,7 +194,7 @@ class Renderer:
 
     @staticmethod
     def _rest(client: _Client) -> float:
-        return STILL if client.request is not None and client.request.moving else 0.0
+        return STILL if client.moving else 0.0
 
     def _patience(self) -> float | None:
         """Seconds until something may be due; None to wait until asked."""
@@ -198,7 +206,14 @@ class Renderer:
             until = max(until, min(1.0, -self._credit / max(self._duty(), 1e-3)))
         return max(0.005, until)
 
-    def _draw(self, client: _Client, request: Request, number: int, stage: str) -> None:
+    def _draw(self, client: _Client, number: int, stage: str) -> None:
+        request = client.request or client.wanted()
+        if request is None:
+            self._stage(client, number, "done")
+            return
+        with self._wake:
+            if client.number == number:
+                client.request = request
         if stage == "quick":
             key = f"{request.display.mode} {request.display.other} {request.display.lighting.photographed}"
             scale = client.scale.get(key, 0.4)

@@ -118,25 +118,25 @@ class Session:
 
     def ask(self, *, moving: bool) -> None:
         """For a picture of what is wanted now."""
-        if self._ended:
-            return
+        if not self._ended:
+            self.app.renderer.ask(self.client.client_id, self._wanted, moving=moving)
+
+    def _wanted(self) -> Request | None:
         try:
-            request = self.request(moving=moving)
+            return self.request()
         except RelightError as error:
             self.say(str(error))
-            return
-        if request is not None:
-            self.app.renderer.ask(self.client.client_id, request)
+            return None
 
-    def request(self, *, moving: bool) -> Request | None:
+    def request(self) -> Request | None:
         """What is wanted now; None if there is nothing to draw yet."""
         painter, camera = self.painter(), self.camera()
         if painter is None or camera is None:
             return None
         other = self.app.shown(self.beside) if self.beside else None
         if other is not None:
-            return Request(Beside(painter, other.painter), camera, self.display, moving)
-        return Request(painter, camera, self.display, moving)
+            return Request(Beside(painter, other.painter), camera, self.display)
+        return Request(painter, camera, self.display)
 
     def change(self, moving: bool = True, **values: Any) -> None:
         """Of the display."""

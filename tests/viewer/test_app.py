@@ -95,6 +95,10 @@ def test_what_can_be_looked_at(scene, tmp_path):
     assert found.name == "a.ply" and list(gallery(tmp_path / "a.ply")) == ["a.ply"]
     assert found.scene.frame.radius == pytest.approx(1.5, abs=0.6) and found.scene.frame.up == (0.0, -1.0, 0.0)
     (tmp_path / "a.txt").write_text("no splat")
-    for path, message in ((tmp_path / "a.txt", "not a splat file"), (tmp_path, "no finished stage"), (tmp_path / "b", "no such")):
+    for path, message in (
+        (tmp_path / "a.txt", "not a splat file"),
+        (tmp_path, "no finished stage"),
+        (tmp_path / "b", "no such"),
+    ):
         with pytest.raises(RelightError, match=message):
             load(path)

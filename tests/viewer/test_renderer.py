@@ -62,7 +62,7 @@ def test_first_quick_then_full_then_better(large):
     log = Log()
     with Renderer() as renderer:
         renderer.open(1, log)
-        renderer.ask(1, Request(Slow(), large, Display()))
+        renderer.ask(1, lambda: Request(Slow(), large, Display()))
         seen = log.wait("refined")
     assert [stage for stage, _ in seen][:3] == ["quick", "full", "refined"]
     assert seen[0][1] < 640 and seen[1][1] == 640
@@ -76,7 +76,7 @@ def test_the_quick_picture_is_as_large_as_time_allows(large):
             for _ in range(8):
                 log.done.clear()
                 log.until = "quick"
-                renderer.ask(1, Request(Slow(seconds, 0), large, Display()))
+                renderer.ask(1, lambda: Request(Slow(seconds, 0), large, Display()))
                 assert log.done.wait(10)
         return [w for stage, w in log.seen if stage == "quick"][-1]
 
@@ -88,7 +88,7 @@ def test_while_somebody_drags_nothing_slow_is_begun(large):
     with Renderer() as renderer:
         renderer.open(1, log)
         for _ in range(20):
-            renderer.ask(1, Request(painter, large, Display()))
+            renderer.ask(1, lambda: Request(painter, large, Display()))
             time.sleep(0.02)
         assert {stage for stage, _ in log.seen} == {"quick"}
         log.wait("refined")
@@ -98,13 +98,13 @@ def test_a_movement_ends_a_refinement(large):
     log, painter = Log(), Slow(0.5)
     with Renderer() as renderer:
         renderer.open(1, log)
-        renderer.ask(1, Request(painter, large, Display(), moving=False))
+        renderer.ask(1, lambda: Request(painter, large, Display()), moving=False)
         log.wait("full")
         time.sleep(0.1)
         begun = time.monotonic()
         log.done.clear()
         log.until = "quick"
-        renderer.ask(1, Request(painter, large, Display()))
+        renderer.ask(1, lambda: Request(painter, large, Display()))
         assert log.done.wait(2) and time.monotonic() - begun < 0.45
     assert painter.given_up == 1
 
@@ -115,7 +115,7 @@ def test_drawing_keeps_to_its_share(large):
         renderer.open(1, log)
         begun = time.monotonic()
         while time.monotonic() - begun < 3:
-            renderer.ask(1, Request(Slow(0.2, 0), large, Display(), moving=False))
+            renderer.ask(1, lambda: Request(Slow(0.2, 0), large, Display()), moving=False)
             time.sleep(0.01)
     # What was saved up, the share, and one picture that was begun with the last of it.
     assert renderer.busy_seconds < 0.6 + 0.1 * 3.5 + 0.3
@@ -126,12 +126,12 @@ def test_nothing_is_drawn_for_nobody(large):
     log, renderer = Log(), Renderer()
     with renderer:
         renderer.open(1, log)
-        renderer.ask(1, Request(Slow(0, 0), large, Display()))
+        renderer.ask(1, lambda: Request(Slow(0, 0), large, Display()))
         log.wait("full")
         renderer.close(1)
         time.sleep(0.1)
         before = renderer.pictures
-        renderer.ask(1, Request(Slow(), large, Display()))
+        renderer.ask(1, lambda: Request(Slow(), large, Display()))
         time.sleep(0.2)
         assert renderer.pictures == before
 
@@ -141,7 +141,7 @@ def test_everybody_gets_pictures(large):
     with Renderer() as renderer:
         for i, log in enumerate(logs):
             renderer.open(i, log)
-            renderer.ask(i, Request(Slow(0.05), large, Display()))
+            renderer.ask(i, lambda: Request(Slow(0.05), large, Display()))
         for log in logs:
             log.wait("refined")
 
@@ -152,10 +152,10 @@ def test_a_picture_that_fails_ends_nothing(large):
         warnings.simplefilter("ignore")
         with Renderer() as renderer:
             renderer.open(1, log)
-            renderer.ask(1, Request(Slow(fail=True), large, Display()))
+            renderer.ask(1, lambda: Request(Slow(fail=True), large, Display()))
             time.sleep(0.3)
             assert log.seen == []
-            renderer.ask(1, Request(Slow(), large, Display()))
+            renderer.ask(1, lambda: Request(Slow(), large, Display()))
             log.wait("full")
 
 
