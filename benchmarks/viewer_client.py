@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -56,6 +57,13 @@ class Client:
 
     def move(self, angle: float, distance: float = 4.0) -> float:
         """Go round the origin; returns when, by `time.perf_counter`."""
+        message = self.movement(angle, distance)
+        now = time.perf_counter()
+        self.send(message)
+        return now
+
+    def movement(self, angle: float, distance: float = 4.0) -> bytes:
+        """What `move` sends."""
         import msgspec.msgpack
 
         eye = distance * torch.tensor([math.sin(angle), 0.4, math.cos(angle)])
@@ -65,9 +73,7 @@ class Client:
             "position": eye.tolist(), "fov": 0.8, "near": 0.01, "far": 1000.0, "image_height": self.size[1],
             "image_width": self.size[0], "look_at": [0.0, 0.0, 0.0], "up_direction": [0.0, 1.0, 0.0],
         }  # fmt: skip
-        now = time.perf_counter()
-        self.send(msgspec.msgpack.encode(message))
-        return now
+        return msgspec.msgpack.encode(message)
 
     def wait(self, since: float, width: int = 0, timeout: float = 60.0) -> Arrival:
         """The first picture of at least `width` pixels that came after `since`.  Raises TimeoutError."""
@@ -115,3 +121,30 @@ def _width(jpeg: bytes) -> int:
             return int.from_bytes(jpeg[at + 7 : at + 9], "big")
         at += 2 + length
     return 0
+
+
+def main() -> None:
+    """`PORT`: as many clients as the last line of standard input says, each moving 20 times a second, until it ends."""
+    port, clients, wanted = int(sys.argv[1]), [], [0]
+
+    def listen() -> None:
+        for line in sys.stdin:
+            wanted[0] = int(line)
+        wanted[0] = -1
+
+    threading.Thread(target=listen, daemon=True).start()
+    angle, movements = 0, []
+    while wanted[0] >= 0:
+        while len(clients) < wanted[0]:
+            clients.append(Client(port))
+            movements = movements or [clients[0].movement(0.02 * i) for i in range(314)]
+        while len(clients) > max(wanted[0], 0):
+            clients.pop().__exit__()
+        angle += 1
+        for client in clients:
+            client.send(movements[angle % len(movements)])
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,11 @@ import argparse
 import json
 import math
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def answers(moves: int) -> dict[str, dict[str, float]]:
     scene = subject()
     server = viewer_module("server").Server(port=0)
     app = viewer_module("app").App(server, lights.Library(None, scene.frame.up), {}, "subject")
-    app._keep("subject", content.Content("subject", scene))
+    app.keep("subject", content.Content("subject", scene))
     app.folders["subject"] = Path()
     with app.serving(), Client(server.viser.get_port()) as client:
         client.wait(client.move(0.0), 640)
@@ -134,21 +135,20 @@ def slowdown(seconds: float, rounds: int) -> dict[str, float]:
         while live.scene[0] == 0:
             state["turn"] = 0
             time.sleep(0.5)
-        for _ in range(rounds):
-            for turn in turns:
-                with ExitStack() as clients:
-                    here = [
-                        clients.enter_context(Client(server.viser.get_port()))
-                        for _ in range(int(turn or 0) if turn != "none" else 0)
-                    ]
-                    state["turn"], state["since"] = turn, time.perf_counter()
-                    until = time.monotonic() + seconds
-                    angle = 0.0
-                    while time.monotonic() < until:
-                        angle += 0.02
-                        for client in here:
-                            client.move(angle)
+        # In a process of their own, as browsers are: here they would take the fit's interpreter.
+        command = [sys.executable, "-m", "benchmarks.viewer_client", str(server.viser.get_port())]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as clients:
+            assert clients.stdin is not None
+            for _ in range(rounds):
+                for turn in turns:
+                    count = 0 if turn == "none" else int(turn)
+                    clients.stdin.write(f"{count}\n")
+                    clients.stdin.flush()
+                    while len(app.sessions) != count:
                         time.sleep(0.05)
+                    state["turn"], state["since"] = turn, time.perf_counter()
+                    time.sleep(seconds)
+            clients.stdin.close()
         stop.set()
         fit.join()
     base = statistics.mean(times["none"])

@@ -22,6 +22,8 @@ from .session import Session
 
 TICK = 0.5
 """Seconds between two looks at a fit."""
+LOADING = 60.0
+"""Seconds that a client waits for the capture before it gets an empty panel."""
 LIVE = "the fit"
 """Name of the fit in the gallery."""
 
@@ -68,12 +70,13 @@ class App:
         """Loaded when first asked for; None for a fit that has given nothing yet.  Raises RelightError."""
         with self._lock:
             if name not in self._shown and name in self.folders:
-                self._keep(name, load(self.folders[name]))
+                self.keep(name, load(self.folders[name]))
             elif name not in self._shown and name != LIVE:
                 raise RelightError(f"{name}: no such stage in this run")
             return self._shown.get(name)
 
-    def _keep(self, name: str, content: Content, *, rays: bool = True) -> None:
+    def keep(self, name: str, content: Content, *, rays: bool = True) -> None:
+        """Show this content under a name.  rays: with shadows, which are worked out in the background."""
         if self.library.up is None:
             self.library.up = content.scene.frame.up
         assert content.scene.gaussians is not None
@@ -110,6 +113,9 @@ class App:
                 self.server.close()
 
     def _connected(self, client: Any) -> None:
+        if self.live is not None:
+            # Cameras come with the capture, which may take a while to read.
+            self.live.loaded.wait(LOADING)
         session = Session(self, client)
         self.sessions[client.client_id] = session
         if not self.server.connected(client):
@@ -148,7 +154,7 @@ class App:
         with self._lock:
             self._number = number
             # Shadows are worked out for minutes of shading, not for a state that lasts a second.
-            self._keep(LIVE, Content(LIVE, scene), rays=not self.live.running)
+            self.keep(LIVE, Content(LIVE, scene), rays=not self.live.running)
         return True
 
 
@@ -160,5 +166,5 @@ def open_app(source: Path | None, server: Server, lights: Path | None, live: Liv
     content = load(source)
     first = content.folder.name if content.folder is not None else content.name
     app = App(server, Library(lights, content.scene.frame.up), {**folders, first: source}, first)
-    app.shown(first)
+    app.keep(first, content)
     return app

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
-from relight.errors import DataError
+from relight.errors import DataError, RelightError
 from relight.export.runs import last_stage
 from relight.geometry.gaussians import Gaussians
 from relight.scene import Frame, Scene
-from relight.scene_io import load_scene, stage_folders
+from relight.scene_io import load_scene, save_scene, stage_folders
 
 
 def _ply(path: Path) -> Gaussians:
@@ -54,6 +56,34 @@ def gallery(path: str | Path) -> dict[str, Path]:
         return {path.name: path}
     run = last_stage(path).parent
     return {p.name: p for p in stage_folders(run) if (p / "gaussians.safetensors").is_file()}
+
+
+def save_selection(content: Content, gaussians: Gaussians) -> Path:
+    """Write some of a content's Gaussians as a scene of its own beside where it came from; returns its run folder.
+
+    Views and light stay, the mesh does not: it is that of everything.  Nothing is replaced.
+    Raises RelightError for a fit that goes on, which lies nowhere yet.
+    """
+    if content.folder is None:
+        raise RelightError("the fit lies in no folder yet: download the selection, or wait until the fit has ended")
+    source = content.folder if content.folder.is_file() else content.folder.resolve().parent
+    run = next(
+        place for i in range(1, 1000) if not (place := source.with_name(f"{source.stem}-selection-{i}")).exists()
+    )
+    data = b"".join(t.detach().contiguous().numpy().tobytes() for t in gaussians.tensors().values())
+    temporary = run.with_name(f".{run.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        stage = temporary / "01-selection"
+        stage.mkdir(parents=True)
+        scene = replace(content.scene, gaussians=gaussians, mesh=None)
+        save_scene(scene, stage, key=hashlib.sha256(data).hexdigest())
+        temporary.rename(run)
+    except OSError as error:
+        raise RelightError(f"{run}: cannot be written ({error.strerror or error}); download the selection") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return run
 
 
 def splat_scene(path: Path) -> Scene:

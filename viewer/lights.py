@@ -69,10 +69,10 @@ class Library:
         suffix = Path(file_name).suffix.lower()
         if suffix not in (*SUFFIXES, ".png", ".jpg", ".jpeg") or len(content) > LARGEST_UPLOAD:
             raise RelightError(f"{file_name}: expected a .hdr or .exr file of at most {LARGEST_UPLOAD >> 20} MB")
-        with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-            file.write(content)
-            file.flush()
-            light = _reduced(load_environment(file.name)).upright(self.up)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"light{suffix}"
+            path.write_bytes(content)
+            light = _reduced(load_environment(path)).upright(self.up)
         stem = re.sub(r"[^\w .-]", "_", Path(file_name).stem) or "light"
         with self._lock:
             taken = {*self._files, *self._loaded}

@@ -18,8 +18,9 @@ CURVES = ("loss", "train_psnr")
 """Metrics that are plotted."""
 POINTS = 400
 """Of a curve; beyond that, every second one is dropped."""
-DUTY = 0.06
-"""Share of the time that is spent drawing while a fit runs and somebody looks."""
+DUTY = 0.04
+"""Share of the time that is spent drawing while a fit runs and somebody looks.  A fit loses more than that, as its
+threads wait for the one that was interrupted."""
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Live:
         self.captured: Scene | None = None
         self.running = True
         self.step_stages = False
+        self.loaded = threading.Event()
         self._going = threading.Event()
         self._going.set()
         self._latest: Scene | None = None
@@ -77,6 +79,7 @@ class Live:
             case Loaded(scene, names):
                 self.captured = scene
                 self.stages = [StageState(name) for name in names]
+                self.loaded.set()
             case StageSkipped(index, _):
                 self.stages[index].state = "skipped"
             case StageStarted(index, step):

@@ -66,7 +66,8 @@ class Painter:
         self.rasterizer = create_rasterizer()
         self.options = RasterOptions.for_extent(scene.frame.radius)
         self.note = ""
-        self._sky: tuple[object, Tensor | None] = (None, None)
+        # The last light and what it gives each Gaussian; one object for all that `edited` makes.
+        self._sky: list[tuple[Environment, Tensor | None]] = []
         self.relit: Relit | None = None
         if has_materials(scene.gaussians):
             mesh = scene.mesh if rays else None
@@ -260,9 +261,9 @@ class Painter:
 
     def _sky_of(self, light: Environment) -> Tensor | None:
         assert self.relit is not None
-        if self._sky[0] is not light:
-            self._sky = (light, self.relit.sky(light))
-        return self._sky[1]
+        if not self._sky or self._sky[0][0] is not light:
+            self._sky[:] = [(light, self.relit.sky(light))]
+        return self._sky[0][1]
 
     def _progressive(self, part: _Part, display: Display, give_up: Callable[[], bool]) -> Iterator[Tensor]:
         """The side's picture after each step; always the same where nothing is refined."""

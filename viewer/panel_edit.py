@@ -12,6 +12,8 @@ from relight.errors import RelightError
 from relight.export.ply import write_ply
 from relight.shading.color import srgb_to_linear
 
+from .content import save_selection
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -51,6 +53,7 @@ class EditTab:
         self._button("Redo", lambda: self._document.redo())
         with gui.add_folder("Take away"):
             self._button("Download selection as PLY", lambda: self._download(self._chosen(), "selection.ply"))
+            self._button("Save selection as a scene", self._save)
             self._button("Download all as PLY", lambda: self._download(None, "scene.ply"))
         self._built = True
 
@@ -121,6 +124,13 @@ class EditTab:
     def _delete(self) -> None:
         self._document.delete(self._chosen())
         self._clear()
+
+    def _save(self) -> None:
+        shown = self.session.shown
+        if shown is None:
+            raise RelightError("there is nothing to take away yet")
+        run = save_selection(shown.content, shown.document.extract(self._chosen()))
+        self.session.say(f"written: {run}")
 
     def _download(self, chosen: Tensor | None, name: str) -> None:
         shown = self.session.shown

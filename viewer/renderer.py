@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
+from relight.errors import RelightError
 from relight.geometry.camera import Camera
 
 from .display import Display
@@ -58,6 +61,7 @@ Deliver = Callable[[Tensor, str], None]
 @dataclass
 class _Client:
     deliver: Deliver
+    failed: Callable[[str], None]
     wanted: Wanted = lambda: None
     request: Request | None = None
     moving: bool = True
@@ -96,10 +100,10 @@ class Renderer:
             self._wake.notify_all()
         self._thread.join(timeout=10)
 
-    def open(self, key: Hashable, deliver: Deliver) -> None:
-        """A new client."""
+    def open(self, key: Hashable, deliver: Deliver, failed: Callable[[str], None] = lambda text: None) -> None:
+        """A new client.  failed: told why a picture cannot be drawn, where that is something the user can mend."""
         with self._wake:
-            self._clients[key] = _Client(deliver)
+            self._clients[key] = _Client(deliver, failed)
 
     def close(self, key: Hashable) -> None:
         """It is gone; a picture in the making is dropped."""
@@ -253,10 +257,10 @@ class Renderer:
 
     def _failed(self, client: _Client, number: int, error: Exception) -> None:
         """A picture that cannot be drawn must not end the fit beside it, nor be tried for ever."""
-        import traceback
-        import warnings
-
-        warnings.warn(f"viewer: a picture failed: {error}\n{traceback.format_exc()}", stacklevel=1)
+        if isinstance(error, RelightError):
+            client.failed(str(error))
+        else:
+            warnings.warn(f"viewer: a picture failed: {error}\n{traceback.format_exc()}", stacklevel=1)
         self._stage(client, number, "done")
 
 

@@ -17,7 +17,7 @@ from relight.geometry.camera import Camera
 from relight.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 from relight.scene import Scene
 
-from .display import Display, Shared
+from .display import ESTIMATED, PHOTOGRAPHED, Display, Shared
 from .document import box, pick
 from .painter import Beside, Painter
 from .panel import Panel
@@ -54,7 +54,7 @@ class Session:
 
     def begin(self) -> None:
         """Place the camera, build the panel, ask for the first picture."""
-        self.app.renderer.open(self.client.client_id, self._deliver)
+        self.app.renderer.open(self.client.client_id, self._deliver, self.say)
         self.look_from_start()
         self.panel.build()
         self.client.camera.on_update(lambda _: self.ask(moving=True))
@@ -119,14 +119,7 @@ class Session:
     def ask(self, *, moving: bool) -> None:
         """For a picture of what is wanted now."""
         if not self._ended:
-            self.app.renderer.ask(self.client.client_id, self._wanted, moving=moving)
-
-    def _wanted(self) -> Request | None:
-        try:
-            return self.request()
-        except RelightError as error:
-            self.say(str(error))
-            return None
+            self.app.renderer.ask(self.client.client_id, self.request, moving=moving)
 
     def request(self) -> Request | None:
         """What is wanted now; None if there is nothing to draw yet."""
@@ -266,6 +259,9 @@ class Session:
     def restore(self, text: str) -> None:
         """A view from text.  Raises RelightError."""
         found = Shared.from_text(text)
+        light = found.display.lighting.environment
+        if light not in ("", PHOTOGRAPHED, ESTIMATED, *self.app.library.names()):
+            raise RelightError(f"view: its light {light!r} is not here; load it first")
         self.display = found.display
         pose = torch.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(torch.tensor(found.wxyz)), torch.tensor(found.position)

@@ -14,7 +14,7 @@ from relight.errors import RelightError
 from relight.export.ply import write_ply
 from relight.pipeline.events import Loaded, Progress, StageStarted
 from relight.viewer.app import open_app
-from relight.viewer.content import gallery, load
+from relight.viewer.content import Content, gallery, load, save_selection
 from relight.viewer.live import Live
 from relight.viewer.server import Server
 
@@ -95,10 +95,20 @@ def test_what_can_be_looked_at(scene, tmp_path):
     assert found.name == "a.ply" and list(gallery(tmp_path / "a.ply")) == ["a.ply"]
     assert found.scene.frame.radius == pytest.approx(1.5, abs=0.6) and found.scene.frame.up == (0.0, -1.0, 0.0)
     (tmp_path / "a.txt").write_text("no splat")
-    for path, message in (
-        (tmp_path / "a.txt", "not a splat file"),
-        (tmp_path, "no finished stage"),
-        (tmp_path / "b", "no such"),
-    ):
+    for name, message in (("a.txt", "not a splat file"), ("", "no finished stage"), ("b", "no such")):
         with pytest.raises(RelightError, match=message):
-            load(path)
+            load(tmp_path / name)
+
+
+def test_a_selection_becomes_a_scene(scene, tmp_path):
+    write_ply(scene.gaussians, tmp_path / "a.ply")
+    content = load(tmp_path / "a.ply")
+    for i in (1, 2):
+        run = save_selection(content, scene.gaussians[:50])
+        assert run == tmp_path / f"a-selection-{i}"
+        found = load(run)
+        assert found.scene.gaussians is not None and len(found.scene.gaussians) == 50
+        assert found.scene.frame == content.scene.frame
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-selection-1", "a-selection-2", "a.ply"]
+    with pytest.raises(RelightError, match="the fit"):
+        save_selection(Content("the fit", scene), scene.gaussians)
