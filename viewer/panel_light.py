@@ -53,6 +53,7 @@ class LightTab:
         self._shadows.on_update(lambda e: session.relight(shadows=bool(e.target.value), moving=False))
         gui.add_button("Add point light").on_click(lambda _: self._add("point"))
         gui.add_button("Add sun").on_click(lambda _: self._add("sun"))
+        self._list = gui.add_folder(None)
         self._built = True
 
     def end(self) -> None:
@@ -161,7 +162,9 @@ class LightTab:
         gui, session, scene = self.gui, self.session, self.session.scene
         assert scene is not None
         self._next += 1
-        folder = gui.add_folder(f"{'Sun' if lamp.kind == 'sun' else 'Point light'} {index + 1}")
+        # Callbacks run outside of every tab: without the list it would be shown below all of them.
+        with self._list:
+            folder = gui.add_folder(f"{'Sun' if lamp.kind == 'sun' else 'Point light'} {index + 1}")
         with folder:
             strength = gui.add_slider("Strength", 0.0, 20.0, 0.1, min(lamp.strength, 20.0))
             color = gui.add_rgb("Colour", tuple(round(255 * c) for c in lamp.color))

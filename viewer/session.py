@@ -187,19 +187,23 @@ class Session:
         if scene is None or scene.views is None:
             return
         camera = scene.views.camera(index)
-        forward, depth = camera.forward, (torch.tensor(scene.frame.center) - camera.position) @ camera.forward
+        depth = (torch.tensor(scene.frame.center) - camera.position) @ camera.forward
         distance = float(depth) if float(depth) > 0.05 * scene.frame.radius else scene.frame.radius
         with self.client.atomic():
             self.client.camera.fov = camera.fov_y
-            self.place(camera)
-            self.client.camera.look_at = tuple((camera.position + distance * forward).tolist())
+            self.place(camera, distance)
 
-    def place(self, camera: Camera) -> None:
-        """Move the browser's camera."""
-        wxyz = quaternion_from_rotation(camera.world_from_camera[:3, :3])
-        self.client.camera.up_direction = tuple((-camera.world_from_camera[:3, 1]).tolist())
+    def place(self, camera: Camera, distance: float) -> None:
+        """Move the browser's camera; it will turn about what is `distance` ahead, world units."""
+        right, own = camera.world_from_camera[:3, 0], -camera.world_from_camera[:3, 1]
+        scene = self.scene
+        up = own if scene is None or scene.frame.up is None else torch.tensor(scene.frame.up)
+        # The scene's up as nearly as the camera's roll allows, so that dragging keeps the horizon.
+        up = up - (up @ right) * right
+        up = own if float(up @ own) < 0.05 else up / up.norm()
+        self.client.camera.up_direction = tuple(up.tolist())
         self.client.camera.position = tuple(camera.position.tolist())
-        self.client.camera.wxyz = tuple(wxyz.tolist())
+        self.client.camera.look_at = tuple((camera.position + distance * camera.forward).tolist())
 
     def show_cameras(self, visible: bool) -> None:
         """Frustums with their photographs; a click jumps in."""
@@ -266,7 +270,8 @@ class Session:
         pose = torch.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(torch.tensor(found.wxyz)), torch.tensor(found.position)
         with self.client.atomic():
-            self.place(Camera.from_fov(pose, 1.0, 2, 2))
+            scene = self.scene
+            self.place(Camera.from_fov(pose, 1.0, 2, 2), 1.0 if scene is None else scene.frame.radius)
         self.panel.follow()
         self.ask(moving=True)
 
