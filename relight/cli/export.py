@@ -7,7 +7,8 @@ examples:
   relight export runs/fox -o fox.sog
   relight export runs/chair -o chair.glb        with textures: for runs that have the stage mesh
   relight export runs/chair -o maps --format textures
-  relight export runs/fox -o fox.html
+  relight export runs/fox -o fox.html                    the report
+  relight export runs/fox -o fox.html --format web       the splat, to turn and light in any browser
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ examples:
   relight fit scene.yaml
   relight fit scene.yaml radiance.iterations=3000 data.max_size=400
   relight fit scene.yaml preset=full
+  relight fit scene.yaml --view              watch it in a browser, and look at the result
   relight fit scene.yaml                     the same command continues after a kill or Ctrl-C
 """
 
@@ -14,7 +15,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from relight.cli.view import add_server_arguments, open_server, viewer_module, wait_for_ctrl_c
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument("--quiet", action="store_true", help="print only errors and the result")
+    parser.add_argument("--view", action="store_true", help="serve the fit, and then its result, until Ctrl-C")
+    add_server_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,15 +40,42 @@ def run(arguments: argparse.Namespace) -> int:
     from relight import pipeline
     from relight.cli.progress import Terminal
     from relight.config import load_config
-    from relight.export.report import write_report
 
     config = load_config(arguments.scene, arguments.overrides)
-    with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
-        try:
-            result = pipeline.run(config, resume=arguments.resume, until=arguments.until, on_event=terminal, stop=stop)
-        except pipeline.Interrupted:
-            terminal.say("stopped and saved; the same command continues")
-            return 130
+    with ExitStack() as serving:
+        with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
+            live = _served(arguments, serving, stop, terminal.say) if arguments.view else None
+
+            def tell(event: pipeline.Event) -> None:
+                terminal(event)
+                if live is not None:
+                    live(event)
+
+            try:
+                result = pipeline.run(config, resume=arguments.resume, until=arguments.until, on_event=tell, stop=stop)
+            except pipeline.Interrupted:
+                terminal.say("stopped and saved; the same command continues")
+                return 130
+        _print(result)
+        if live is not None:
+            live.finished(result.scene)
+            print("the viewer goes on until Ctrl-C", flush=True)
+            wait_for_ctrl_c()
+    return 0
+
+
+def _served(arguments: argparse.Namespace, serving: ExitStack, stop: threading.Event, say) -> Any:
+    """A viewer of this fit; the listener that it gives."""
+    live = viewer_module("live").Live(stop)
+    server = open_server(arguments, "relight fit")
+    serving.enter_context(viewer_module("app").open_app(None, server, arguments.lights, live).serving())
+    say(f"look at: {server.address}")
+    return live
+
+
+def _print(result) -> None:
+    from relight.export.report import write_report
+
     for name, value in result.scene.history[-1].metrics.items():
         if name.startswith("test_"):
             print(f"{name}: {value:.3f}")
@@ -50,7 +83,6 @@ def run(arguments: argparse.Namespace) -> int:
     if result.scene.gaussians is not None:
         report = write_report(result.folder, result.folder / "report.html")
         print(f"report:  {report}\npicture: {report.with_suffix('.png')}")
-    return 0
 
 
 @contextmanager

@@ -43,6 +43,11 @@ class GBuffer:
         index = self.mask.flatten().nonzero()[:, 0]
         return picture.index_copy(0, index, values).view(*self.mask.shape, values.shape[1])
 
+    def lit(self, radiance: Tensor) -> Tensor:
+        """(H, W, 4) premultiplied picture of (N, 3) linear radiance of the points, and alpha.  Differentiable."""
+        alpha = self.splat.alpha[..., None]
+        return torch.cat([self.spread(radiance) * alpha, alpha * self.mask[..., None]], -1)
+
     def at(self, picture: Tensor) -> Tensor:
         """(N, C) values of an (H, W, C) picture at the points."""
         return picture[self.mask]

@@ -167,20 +167,21 @@ def _normals(mesh: Mesh) -> Tensor:
 class Proxy:
     """Rays against a mesh made by `fuse`, for points near it rather than on it.  On the CPU.
 
-    tracer: a `RadianceTracer`; what is hit sends the mesh's colours in all directions.
+    tracer: for shadows under any light.  glowing: a `RadianceTracer` for the light of the photographs, in which what
+    is hit sends the mesh's colours in all directions.
     lift: world units; how far above the mesh rays start.
     """
 
     def __init__(self, mesh: Mesh):
         assert mesh.colors is not None
-        self.mesh, self._rays = mesh, EmbreeTracer(mesh)
-        self.tracer = Glowing(self._rays, mesh.colors[:, :3])
+        self.mesh, self.tracer = mesh, EmbreeTracer(mesh)
+        self.glowing = Glowing(self.tracer, mesh.colors[:, :3])
         corners = mesh.corner_positions().detach()
         self.lift = LIFT * float((corners[:, 1] - corners[:, 0]).norm(dim=-1).median())
 
     def closest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For (N, 3) points: (N, 3) places on the mesh, lifted, and unit normals and colours there."""
-        places, face, weights = self._rays.closest(points)
+        places, face, weights = self.tracer.closest(points)
         corners, weights = self.mesh.faces[face].long(), weights[..., None]
         assert self.mesh.normals is not None and self.mesh.colors is not None
         normals = normalize((self.mesh.normals[corners] * weights).sum(1), dim=-1, eps=1e-12)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ class Shader:
         estimator, proxy = FastMonteCarlo(samples), self.proxy
         if proxy is None:
             return shade(buffer.surface, light, estimator, seed=seed)
-        return shade(proxy.above(buffer.surface), light, estimator, tracer=proxy.tracer, seed=seed)
+        return shade(proxy.above(buffer.surface), light, estimator, tracer=proxy.glowing, seed=seed)
 
 
 class Relit:
@@ -85,24 +87,46 @@ class Relit:
         self.proxy = None if mesh is None else Proxy(mesh)
         self._photographed: Shader | None = None
 
-    def photographed(self, camera: Camera, name: str | None = None) -> tuple[Tensor, Tensor]:
+    def edited(self, gaussians: Gaussians) -> Relit:
+        """The same with other materials or opacities of the same Gaussians: what was worked out for rays is kept."""
+        other = copy(self)
+        other.gaussians = gaussians
+        return other
+
+    def photographed(
+        self, camera: Camera, name: str | None = None, *, samples: int | None = SAMPLES, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha: materials and what is left of the captured look.
 
-        name: of the photographs' lights; None for the main one.  Raises MissingPartError for a scene without light.
+        name: of the photographs' lights; None for the main one.  samples: of Monte Carlo; None for split-sum, a quick
+        preview.  Raises MissingPartError for a scene without light.
         """
         light = self.lighting.of(name, camera.camera_from_world)
         if light is None:
             raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
         if self._photographed is None:
-            transfer = None
-            if self.proxy is not None:
-                places, normals, _ = self.proxy.closest(self.gaussians.means)
-                transfer = bake(self.proxy, places, normals, light.rotation)
-            self._photographed = Shader(self.rasterizer, self.options, self.proxy, transfer)
+            self._photographed = Shader(self.rasterizer, self.options, self.proxy, self.transfer)
         with torch.no_grad():
             shader = self._photographed
             buffer = shader.buffer(self.gaussians, camera, light)
-            return blend(buffer, shader.monte_carlo(buffer, light, samples=SAMPLES)), buffer.splat.alpha
+            if samples is None:
+                shaded = shader.split_sum(buffer, light, rays=1, seed=seed)
+            else:
+                shaded = shader.monte_carlo(buffer, light, samples=samples, seed=seed)
+            return blend(buffer, shaded), buffer.splat.alpha
+
+    @cached_property
+    def transfer(self) -> Transfer | None:
+        """What of the sky each Gaussian sees; None without a mesh."""
+        if self.proxy is None:
+            return None
+        places, normals, _ = self.proxy.closest(self.gaussians.means)
+        main = self.lighting.main
+        return bake(self.proxy, places, normals, torch.eye(3) if main is None else main.rotation)
+
+    def sky(self, light: Environment) -> Tensor | None:
+        """(N, 3) irradiance / pi of the Gaussians under another light, with shadows; None without a mesh."""
+        return None if self.transfer is None else self.transfer.shadowed(light)
 
     def buffer(self, camera: Camera) -> GBuffer:
         """The materials that the camera sees."""
@@ -129,8 +153,7 @@ class Relit:
                 surface = replace(surface, base_color=(surface.base_color * scale).clamp(0, 1))
             tracer = None if self.proxy is None else self.proxy.tracer
             shaded = shade(surface, light, estimator, tracer=tracer, seed=seed)
-            alpha = buffer.splat.alpha[..., None]
-            return torch.cat([buffer.spread(shaded) * alpha, alpha * buffer.mask[..., None]], -1)
+            return buffer.lit(shaded)
 
 
 def has_materials(gaussians: Gaussians) -> bool:

@@ -40,7 +40,11 @@ class Transfer:
 
     def irradiance(self, light: Environment) -> Tensor:
         """(N, 3) irradiance / pi.  Differentiable in the light's radiance."""
-        return self.weights @ self.cells(light) + self.bounced
+        return self.shadowed(light) + self.bounced
+
+    def shadowed(self, light: Environment) -> Tensor:
+        """`irradiance` without light by way of other surfaces, which is that of the photographs."""
+        return self.weights @ self.cells(light)
 
     def cells(self, light: Environment) -> Tensor:
         """(R * 2R, 3) mean radiance of a light, of any rotation and size, in the cells."""
@@ -76,7 +80,7 @@ def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, see
         starts = place[:, None].expand_as(direction)[wanted]
         blocked, light = torch.zeros_like(wanted), torch.zeros_like(direction)
         far = torch.full_like(starts[:, 0], FAR)
-        blocked[wanted], light[wanted] = proxy.tracer.incoming(starts, direction[wanted], far)
+        blocked[wanted], light[wanted] = proxy.glowing.incoming(starts, direction[wanted], far)
         weights.append(torch.where(blocked, 0.0, received))
         bounced.append((light * received[..., None]).sum(1))
     return Transfer(torch.cat(weights), torch.cat(bounced), rotation)
@@ -132,5 +136,5 @@ def mirrored(surface: Surface, proxy: Proxy, *, rays: int = 1, seed: int = 0) ->
         above = (direction * normal).sum(-1) > 0
         light, blocked = torch.zeros_like(direction), torch.zeros_like(above)
         far = torch.full_like(start[above][:, 0], FAR)
-        blocked[above], light[above] = proxy.tracer.incoming(start[above], direction[above], far)
+        blocked[above], light[above] = proxy.glowing.incoming(start[above], direction[above], far)
         return light.mean(1), 1 - blocked.to(light).mean(1)

@@ -323,7 +323,9 @@ class _TextureFit:
             occlusion_strength=held.occlusion_strength,
             double_sided=held.double_sided,
         )
-        return replace(self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=Lighting.everywhere(light))
+        return replace(
+            self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=Lighting.everywhere(light)
+        )
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}

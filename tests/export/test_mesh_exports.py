@@ -157,7 +157,9 @@ def run(tmp_path) -> Path:
     assert base is not None
     seen = replace(base, confidence=torch.linspace(0, 1, 16)[:, None].expand(16, 32).contiguous())
     asset = replace(ball, materials=(replace(ball.materials[0], base_color_texture=seen),))
-    save_scene(Scene(Frame(radius=3.0, up=(0.0, 0.0, 1.0)), asset=asset, light=Lighting.everywhere(sky())), folder, key="k")
+    save_scene(
+        Scene(Frame(radius=3.0, up=(0.0, 0.0, 1.0)), asset=asset, light=Lighting.everywhere(sky())), folder, key="k"
+    )
     return folder
 
 

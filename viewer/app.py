@@ -1,0 +1,170 @@
+"""The viewer as a whole: what is shown, to whom, and what happens when something changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from relight.errors import RelightError
+
+from .content import Content, gallery, load
+from .document import Document
+from .lights import Lamps, Library
+from .live import Live
+from .painter import Painter
+from .renderer import Renderer
+from .server import Server
+from .session import Session
+
+TICK = 0.5
+"""Seconds between two looks at a fit."""
+LOADING = 60.0
+"""Seconds that a client waits for the capture before it gets an empty panel."""
+LIVE = "the fit"
+"""Name of the fit in the gallery."""
+
+
+@dataclass
+class Shown:
+    """A content with its edits and what draws it."""
+
+    content: Content
+    document: Document
+    painter: Painter
+
+
+class App:
+    """Open with `serving`.
+
+    gallery: stage folders or files by name.  first: the name that clients see first.  live: a fit to watch.
+    """
+
+    def __init__(
+        self, server: Server, library: Library, folders: Mapping[str, Path], first: str | None, live: Live | None = None
+    ):
+        self.server, self.library, self.folders, self.live = server, library, dict(folders), live
+        self.lamps = Lamps(library)
+        self.first = LIVE if live is not None else first
+        self.renderer = Renderer(live.duty if live is not None else lambda: 1.0)
+        self.sessions: dict[int, Session] = {}
+        self._shown: dict[str, Shown] = {}
+        self._lock = threading.Lock()
+        self._somebody = threading.Event()
+        self._ended = threading.Event()
+        self._number = 0
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether there is any client."""
+        return bool(self.sessions)
+
+    def names(self) -> list[str]:
+        """Of all that can be shown."""
+        return [*([LIVE] if self.live is not None else []), *self.folders]
+
+    def shown(self, name: str) -> Shown | None:
+        """Loaded when first asked for; None for a fit that has given nothing yet.  Raises RelightError."""
+        with self._lock:
+            if name not in self._shown and name in self.folders:
+                self.keep(name, load(self.folders[name]))
+            elif name not in self._shown and name != LIVE:
+                raise RelightError(f"{name}: no such stage in this run")
+            return self._shown.get(name)
+
+    def keep(self, name: str, content: Content, *, rays: bool = True) -> None:
+        """Show this content under a name.  rays: with shadows, which are worked out in the background."""
+        if self.library.up is None:
+            self.library.up = content.scene.frame.up
+        assert content.scene.gaussians is not None
+        document = Document(content.scene.gaussians, self.changed)
+        painter = Painter(content.scene, self.lamps, rays=rays)
+        self._shown[name] = Shown(content, document, painter)
+        if not painter.ready:
+            threading.Thread(target=self._prepare, args=(painter,), name="relight-viewer-rays", daemon=True).start()
+
+    def _prepare(self, painter: Painter) -> None:
+        painter.prepare()
+        self.changed()
+
+    def changed(self) -> None:
+        """Everybody sees the edit."""
+        for session in list(self.sessions.values()):
+            session.refresh()
+
+    @contextmanager
+    def serving(self) -> Iterator[App]:
+        """Clients may come; ends with the block."""
+        ticker = threading.Thread(target=self._watch, name="relight-viewer-fit", daemon=True)
+        with self.renderer:
+            self.server.on_connect(self._connected)
+            self.server.on_disconnect(self._gone)
+            if self.live is not None:
+                self.live.looked_at = lambda: self.looked_at
+                ticker.start()
+            try:
+                yield self
+            finally:
+                self._ended.set()
+                self._somebody.set()
+                self.server.close()
+
+    def _connected(self, client: Any) -> None:
+        if self.live is not None:
+            # Cameras come with the capture, which may take a while to read.
+            self.live.loaded.wait(LOADING)
+        session = Session(self, client)
+        self.sessions[client.client_id] = session
+        if not self.server.connected(client):
+            # It left before this thread came to it, and was said to be gone already.
+            self._gone(client)
+            return
+        # Also when the state is old: without clients nothing was taken over.
+        self._take_over()
+        session.begin()
+        self._somebody.set()
+
+    def _gone(self, client: Any) -> None:
+        session = self.sessions.pop(client.client_id, None)
+        if session is not None:
+            session.end()
+        if not self.sessions:
+            self._somebody.clear()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            self._somebody.wait()
+            if self._take_over():
+                for session in list(self.sessions.values()):
+                    session.refresh()
+            for session in list(self.sessions.values()):
+                session.tell()
+            self._ended.wait(TICK)
+
+    def _take_over(self) -> bool:
+        """The fit's newest state, if there is one."""
+        if self.live is None:
+            return False
+        number, scene = self.live.scene
+        if scene is None or number == self._number:
+            return False
+        with self._lock:
+            self._number = number
+            # Shadows are worked out for minutes of shading, not for a state that lasts a second.
+            self.keep(LIVE, Content(LIVE, scene), rays=not self.live.running)
+        return True
+
+
+def open_app(source: Path | None, server: Server, lights: Path | None, live: Live | None = None) -> App:
+    """An app for a run, a stage folder or a splat file; for a fit, None and `live`."""
+    if source is None:
+        return App(server, Library(lights), {}, None, live)
+    folders = gallery(source)
+    content = load(source)
+    first = content.folder.name if content.folder is not None else content.name
+    app = App(server, Library(lights, content.scene.frame.up), {**folders, first: source}, first)
+    app.keep(first, content)
+    return app

@@ -1,0 +1,100 @@
+"""What is shown: the scene of a stage folder, or a splat from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+
+from relight.errors import DataError, RelightError
+from relight.export.runs import last_stage
+from relight.geometry.gaussians import Gaussians
+from relight.scene import Frame, Scene
+from relight.scene_io import load_scene, save_scene, stage_folders
+
+
+def _ply(path: Path) -> Gaussians:
+    from relight.export.ply import read_ply
+
+    return read_ply(path, drop_invalid=True)
+
+
+SPLATS: Mapping[str, Callable[[Path], Gaussians]] = MappingProxyType({".ply": _ply})
+"""File suffix to what reads it."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """name: for people.  folder: stage folder or file it came from; None for the state of a fit."""
+
+    name: str
+    scene: Scene
+    folder: Path | None = None
+
+
+def load(path: str | Path) -> Content:
+    """A run's last stage, a stage folder or a splat file.  Raises DataError for anything else."""
+    path = Path(path)
+    if path.is_file():
+        return Content(path.name, splat_scene(path), path)
+    folder = last_stage(path)
+    scene = load_scene(folder)
+    if scene.gaussians is None:
+        raise DataError(f"{folder}: holds no splat to look at; run a stage that fits one")
+    return Content(f"{folder.parent.resolve().name} / {folder.name}", scene, folder)
+
+
+def gallery(path: str | Path) -> dict[str, Path]:
+    """The finished stages of a run that hold a splat, by folder name; of a stage folder, those of its run."""
+    path = Path(path)
+    if path.is_file():
+        return {path.name: path}
+    run = last_stage(path).parent
+    return {p.name: p for p in stage_folders(run) if (p / "gaussians.safetensors").is_file()}
+
+
+def save_selection(content: Content, gaussians: Gaussians) -> Path:
+    """Write some of a content's Gaussians as a scene of its own beside where it came from; returns its run folder.
+
+    Views and light stay, the mesh does not: it is that of everything.  Nothing is replaced.
+    Raises RelightError for a fit that goes on, which lies nowhere yet.
+    """
+    if content.folder is None:
+        raise RelightError("the fit lies in no folder yet: download the selection, or wait until the fit has ended")
+    source = content.folder if content.folder.is_file() else content.folder.resolve().parent
+    run = next(
+        place for i in range(1, 1000) if not (place := source.with_name(f"{source.stem}-selection-{i}")).exists()
+    )
+    data = b"".join(t.detach().contiguous().numpy().tobytes() for t in gaussians.tensors().values())
+    temporary = run.with_name(f".{run.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        stage = temporary / "01-selection"
+        stage.mkdir(parents=True)
+        scene = replace(content.scene, gaussians=gaussians, mesh=None)
+        save_scene(scene, stage, key=hashlib.sha256(data).hexdigest())
+        temporary.rename(run)
+    except OSError as error:
+        raise RelightError(f"{run}: cannot be written ({error.strerror or error}); download the selection") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return run
+
+
+def splat_scene(path: Path) -> Scene:
+    """A splat file as a scene; its size is that of the middle nine tenths, and up is -y, as most captures have it."""
+    reader = SPLATS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: not a splat file that can be read; expected {', '.join(SPLATS)}, or a run folder")
+    gaussians = reader(path)
+    if len(gaussians) == 0:
+        raise DataError(f"{path}: holds no Gaussians")
+    center = gaussians.means.median(0).values
+    distance = (gaussians.means - center).norm(dim=1)
+    radius = max(float(torch.quantile(distance[:: max(1, len(distance) // 100_000)], 0.9)), 1e-6)
+    return Scene(Frame(tuple(center.tolist()), radius, (0.0, -1.0, 0.0)), gaussians=gaussians)  # type: ignore[arg-type]
