@@ -58,10 +58,10 @@ class Phase:
     material_rate: float = 0.05
     """Learning rate of the logit of base colour."""
     roughness_rate: float = 0.0
-    """Learning rate of the logit of roughness, of what places of one colour share.  Split-sum's error is largest there,
-    so that a fit by it would pay with roughness for light."""
-    metallic_rate: float = 0.05
-    """Learning rate of the logit of metallic, of what places of one colour share."""
+    """Learning rate of the logit of roughness, of what places of one colour share.  0 while split-sum shades: its error
+    would be paid for with materials.  Without `shadows` nothing else tells, so it is `material_rate` then."""
+    metallic_rate: float = 0.0
+    """The same for metallic."""
     place_rate: float = 0.3
     """Learning rates of what each place adds to them, as a share of theirs."""
     place_weight: float = 0.01
@@ -74,10 +74,6 @@ class Phase:
     """Weight of the loss of the shaded materials alone, without the captured look."""
     color_weight: float = 0.0
     """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
-    binary_weight: float = 0.0
-    """Weight of metallic x (1 - metallic): things are metal or they are not."""
-    metal_weight: float = 0.0
-    """Weight of metallic x darkness: no metal reflects less than half of the light."""
     smooth_weight: float = 0.0
     """Weight of differences in roughness and metallic between neighbouring pixels of like colour (R3DG, IRGS)."""
 
@@ -93,7 +89,6 @@ class Specular(Phase):
 
     iterations: int = 200
     roughness_rate: float = 0.05
-    metallic_rate: float = 0.0
     place_rate: float = 1.0
 
 
@@ -110,7 +105,6 @@ class Diffuse(Phase):
     direct_weight: float = 1.0
     color_weight: float = 0.02
     smooth_weight: float = 0.05
-    metal_weight: float = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +113,7 @@ class Joint(Diffuse):
 
     light_rate: float = 0.004
     material_rate: float = 0.02
-    metallic_rate: float = 0.02
     progress_rate: float = 0.02
-    binary_weight: float = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +124,7 @@ class Refine(Joint):
     samples: int = 16
     """Of the light and of the BSDF, a pixel and estimate; each step takes two estimates."""
     roughness_rate: float = 0.02
+    metallic_rate: float = 0.01
     light_size: int = 64
     """Rows of the learned map of light from here on."""
     light_rate: float = 0.01
@@ -356,10 +349,11 @@ class _Distillation:
         if self._all_shaded(phase):
             rates |= {"sh": 0.0, "progress": 0.0}
         for name, rate in (("roughness", phase.roughness_rate), ("metallic", phase.metallic_rate)):
-            rates[name] = rate
             if self.shared is not None:
-                rates[name] *= phase.place_rate
                 self.shared.set_rate(name, rate)
+                rates[name] = rate * phase.place_rate
+            else:
+                rates[name] = rate if isinstance(phase, Specular) else max(rate, phase.material_rate)
         for name, rate in rates.items():
             self.parameters.set_rate(name, rate)
         self.light.set_rate(phase.light_rate)
@@ -428,12 +422,6 @@ class _Distillation:
             loss = loss + phase.progress_weight * (wanted - found).square().mean()
         if phase.white_weight:
             loss = loss + phase.white_weight * self.light.whiteness_penalty()
-        if phase.metal_weight:
-            dark = (1 - 2 * buffer.surface.base_color.amax(-1)).clamp_min(0)
-            loss = loss + phase.metal_weight * (buffer.surface.metallic * dark).mean()
-        if phase.binary_weight:
-            metallic = buffer.surface.metallic
-            loss = loss + phase.binary_weight * (metallic * (1 - metallic)).mean()
         if phase.smooth_weight:
             pair = torch.stack([buffer.surface.roughness, buffer.surface.metallic], -1)
             loss = loss + phase.smooth_weight * smoothness(buffer.spread(pair), photo.rgb, buffer.mask)

@@ -27,6 +27,7 @@ from relight.images import read_image
 from relight.render.meshes import create_mesh_rasterizer, surface
 from relight.scene import Frame, Scene
 from relight.scene_io import save_scene
+from relight.shading.lighting import Lighting
 
 REAL = Path(os.environ.get("RELIGHT_DATA", "missing")) / "pbr"
 VALIDATE = """

@@ -20,6 +20,7 @@ from relight.render.proxy import NoSurfaceError
 from relight.render.relit_mesh import RelitMesh
 from relight.scene import Scene
 from relight.scene_io import load_scene, read_manifest, save_scene
+from relight.shading.lighting import Lighting
 from relight.shading.shade import SplitSum
 from relight.stages.base import Interrupted
 from relight.stages.materials import MeshMaterials, prepared
@@ -206,7 +207,7 @@ def test_mistakes_are_named(capture, meshed, tmp_path, monkeypatch):
 
 
 def test_the_mesh_renderer_draws_assets(capture, meshed):
-    relit = RelitMesh(meshed.asset, sky())
+    relit = RelitMesh(meshed.asset, Lighting.everywhere(sky()))
     camera = capture.views.camera(0)
     color, alpha = relit.photographed(camera)
     photo = capture.views.photo(0)

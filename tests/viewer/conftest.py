@@ -14,6 +14,7 @@ from relight.geometry.camera import Camera
 from relight.geometry.transforms import look_at
 from relight.scene import Frame, Scene
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 
 viewer_module("display")
 
@@ -21,7 +22,7 @@ viewer_module("display")
 @pytest.fixture
 def scene() -> Scene:
     light = Environment(torch.rand(8, 16, 3, generator=torch.Generator().manual_seed(1)) + 0.5)
-    return Scene(Frame((0.0, 0.0, 0.0), 2.0, (0.0, 1.0, 0.0)), gaussians=balls(), light=light)
+    return Scene(Frame((0.0, 0.0, 0.0), 2.0, (0.0, 1.0, 0.0)), gaussians=balls(), light=Lighting.everywhere(light))
 
 
 @pytest.fixture

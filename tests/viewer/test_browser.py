@@ -20,6 +20,7 @@ from relight.export.ply import read_ply
 from relight.scene import Frame, Scene
 from relight.scene_io import save_scene
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.viewer.display import MODES
 from relight.viewer.web import export_web
 
@@ -38,7 +39,12 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     views = load(write_capture(folder / "capture", size=64, views=8)).views
     light = Environment(torch.rand(8, 16, 3, generator=torch.Generator().manual_seed(1)) + 0.5)
-    scene = Scene(Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0)), views=views, gaussians=balls(3000), light=light)
+    scene = Scene(
+        Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0)),
+        views=views,
+        gaussians=balls(3000),
+        light=Lighting.everywhere(light),
+    )
     plain = replace(scene, light=None, gaussians=replace(balls(3000), channels={}))
     for name, stage in (("01-radiance", plain), ("02-distill", scene)):
         (folder / "balls" / name).mkdir(parents=True)
