@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import torch
 
 from relight.errors import DataError, RelightError
 from relight.export.runs import last_stage
+from relight.formats import read_splat
 from relight.geometry.gaussians import Gaussians
 from relight.scene import Frame, Scene
 from relight.scene_io import load_scene, save_scene, stage_folders
-
-
-def _ply(path: Path) -> Gaussians:
-    from relight.export.ply import read_ply
-
-    return read_ply(path, drop_invalid=True)
-
-
-SPLATS: Mapping[str, Callable[[Path], Gaussians]] = MappingProxyType({".ply": _ply})
-"""File suffix to what reads it."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +77,7 @@ def save_selection(content: Content, gaussians: Gaussians) -> Path:
 
 def splat_scene(path: Path) -> Scene:
     """A splat file as a scene; its size is that of the middle nine tenths, and up is -y, as most captures have it."""
-    reader = SPLATS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: not a splat file that can be read; expected {', '.join(SPLATS)}, or a run folder")
-    gaussians = reader(path)
+    gaussians = read_splat(path, drop_invalid=True)
     if len(gaussians) == 0:
         raise DataError(f"{path}: holds no Gaussians")
     center = gaussians.means.median(0).values

@@ -123,7 +123,7 @@ class Lamps:
 def sharing_maps(light: Environment, angle: float) -> Environment:
     """`light.turned(angle)` that shares the filtered maps, which do not depend on the rotation."""
     turned = light.turned(angle)
-    for name in ("prefiltered", "_irradiance", "_cells"):
+    for name in ("prefiltered", "_irradiance", "cells"):
         turned.__dict__[name] = getattr(light, name)
     return turned
 

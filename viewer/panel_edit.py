@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relight.errors import RelightError
-from relight.export.ply import write_ply
+from relight.formats import write_splat
 from relight.shading.color import srgb_to_linear
 
 from .content import save_selection
@@ -138,5 +138,5 @@ class EditTab:
             raise RelightError("there is nothing to take away yet")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
-            write_ply(shown.document.extract(chosen), path)
+            write_splat(shown.document.extract(chosen), path)
             self.session.client.send_file_download(name, path.read_bytes(), save_immediately=True)

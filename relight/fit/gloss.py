@@ -19,9 +19,11 @@ FEWEST = 4
 """Photographs of a place from which on it counts."""
 LEVELS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 """Roughnesses that mirrored light is looked up at."""
-COAT = 0.1
+COAT = 0.13
 """Share of mirrored light that divides the two kinds: the coat of a dielectric reflects 0.04 of it, and twice as much
 at grazing angles; metals reflect more than half, of which a light that is itself a first guess shows a part."""
+ONLY = 0.08
+"""Share of the changes of radiance that mirrored light explains, that divides them: metals show nothing else."""
 STEEP = 3.0
 """How sharply, per unit of the logarithm."""
 SPREAD = 0.1
@@ -113,7 +115,8 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     best = explained.argmax(0)
     kinds = torch.arange(len(best), device=best.device)
     slope = (together / mirrors.clamp_min(1e-12))[best, kinds]
-    metal = torch.sigmoid(STEEP * (slope.clamp_min(1e-4) / COAT).log())
+    only = explained[best, kinds].clamp_min(1e-4)
+    metal = torch.sigmoid(STEEP * (slope.clamp_min(1e-4) / COAT).log() + (STEEP - 1) * (only / ONLY).log())
     # Between levels: the top of a parabola through the best and its neighbours.
     middle = best.clamp(1, len(LEVELS) - 2)
     low, mid, high = (explained[middle + step, kinds] for step in (-1, 0, 1))

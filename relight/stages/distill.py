@@ -124,7 +124,7 @@ class Refine(Joint):
     samples: int = 16
     """Of the light and of the BSDF, a pixel and estimate; each step takes two estimates."""
     roughness_rate: float = 0.02
-    metallic_rate: float = 0.01
+    metallic_rate: float = 0.003
     light_size: int = 64
     """Rows of the learned map of light from here on."""
     light_rate: float = 0.01

@@ -11,7 +11,7 @@ pytest.importorskip("viser")
 
 from benchmarks.viewer_client import Client
 from relight.errors import RelightError
-from relight.export.ply import write_ply
+from relight.formats import write_splat
 from relight.pipeline.events import Loaded, Progress, StageStarted
 from relight.viewer.app import open_app
 from relight.viewer.content import Content, gallery, load, save_selection
@@ -30,7 +30,7 @@ def until(condition, seconds: float = 10.0) -> None:
 
 @pytest.fixture
 def served(scene, tmp_path):
-    write_ply(scene.gaussians, tmp_path / "balls.ply")
+    write_splat(scene.gaussians, tmp_path / "balls.ply")
     with open_app(tmp_path / "balls.ply", Server(port=0), None).serving() as app:
         yield app, app.server.viser.get_port()
 
@@ -90,18 +90,18 @@ def test_a_fit_is_drawn_only_for_somebody(scene, plain):
 
 
 def test_what_can_be_looked_at(scene, tmp_path):
-    write_ply(scene.gaussians, tmp_path / "a.ply")
+    write_splat(scene.gaussians, tmp_path / "a.ply")
     found = load(tmp_path / "a.ply")
     assert found.name == "a.ply" and list(gallery(tmp_path / "a.ply")) == ["a.ply"]
     assert found.scene.frame.radius == pytest.approx(1.5, abs=0.6) and found.scene.frame.up == (0.0, -1.0, 0.0)
     (tmp_path / "a.txt").write_text("no splat")
-    for name, message in (("a.txt", "not a splat file"), ("", "no finished stage"), ("b", "no such")):
+    for name, message in (("a.txt", "not a Gaussian splat"), ("", "no finished stage"), ("b", "no such")):
         with pytest.raises(RelightError, match=message):
             load(tmp_path / name)
 
 
 def test_a_selection_becomes_a_scene(scene, tmp_path):
-    write_ply(scene.gaussians, tmp_path / "a.ply")
+    write_splat(scene.gaussians, tmp_path / "a.ply")
     content = load(tmp_path / "a.ply")
     for i in (1, 2):
         run = save_selection(content, scene.gaussians[:50])

@@ -16,7 +16,7 @@ from viewer_scenes import balls
 
 from relight.data import load
 from relight.export.images import write_exr
-from relight.export.ply import read_ply
+from relight.formats import read_splat
 from relight.scene import Frame, Scene
 from relight.scene_io import save_scene
 from relight.shading.environment import Environment
@@ -107,7 +107,7 @@ def test_a_click_selects_and_a_ply_comes_out(viewed, run, tmp_path):
     with viewed.page.expect_download() as download:
         viewed.page.get_by_role("button", name="Download selection as PLY").click()
     download.value.save_as(tmp_path / "selection.ply")
-    found = read_ply(tmp_path / "selection.ply")
+    found = read_splat(tmp_path / "selection.ply")
     assert 0 < len(found) < 3000 and "roughness" in found.channels
 
 

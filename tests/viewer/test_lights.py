@@ -51,7 +51,7 @@ def test_from_choices_to_lights(folder, scene):
     still = lamps.environment(Lighting(STUDIO), scene)
     ray = torch.nn.functional.normalize(torch.tensor([[0.3, 0.5, 0.8]]), dim=1)
     assert turned.prefiltered is still.prefiltered and not torch.equal(turned.eval(ray), still.eval(ray))
-    assert lamps.environment(Lighting(ESTIMATED), scene) is scene.light
+    assert lamps.environment(Lighting(ESTIMATED), scene) is scene.light.main
     assert lamps.environment(Lighting(""), scene) is None
     sun, point = lamps.others(Lighting(lamps=(Lamp("sun", (0.0, 4.0, 0.0)), Lamp("point", (0.0, 2.0, 0.0)))), scene)
     at = torch.zeros(1, 3)

@@ -11,7 +11,7 @@ import torch
 
 from relight.errors import MissingPartError, RelightError
 from relight.export import export, formats
-from relight.export.ply import write_ply
+from relight.formats import write_splat
 from relight.shading.environment import Environment
 from relight.viewer.web import baked, captured, export_web, pack, write_page
 
@@ -89,7 +89,7 @@ def test_faint_gaussians_are_left_out(scene, tmp_path):
 
 
 def test_a_splat_file_becomes_a_page(scene, tmp_path):
-    write_ply(scene.gaussians, tmp_path / "balls.ply")
+    write_splat(scene.gaussians, tmp_path / "balls.ply")
     export_web(tmp_path / "balls.ply", tmp_path / "balls.html")
     assert "balls.ply" in (tmp_path / "balls.html").read_text("utf-8")
 
