@@ -19,6 +19,7 @@ from relight.render.meshes import create_mesh_rasterizer, render
 from relight.scene import Frame, Scene
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.shade import SplitSum, shade
 from relight.views import View, Views
 
@@ -108,4 +109,4 @@ def photographed_ball(folder: Path, count: int = 20, size: int = 64) -> Scene:
 
 def with_splat(scene: Scene) -> Scene:
     """The same with `ball_splat` and the light."""
-    return replace(scene, gaussians=ball_splat(), light=sky())
+    return replace(scene, gaussians=ball_splat(), light=Lighting.everywhere(sky()))

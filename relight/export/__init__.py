@@ -65,8 +65,11 @@ def export(run: str | Path, output: str | Path, format: str | None = None, **opt
         raise RelightError(f"{output}: {name} has no options; found {', '.join(options)}")
     try:
         writer(run, output)
-    except MissingPartError:
+    except MissingPartError as error:
         if splat is None:
             raise
         # A suffix of meshes and of splats: a run without a mesh means its splat.
-        export_splat(run, output, splat.name, **options)
+        try:
+            export_splat(run, output, splat.name, **options)
+        except MissingPartError:
+            raise error from None

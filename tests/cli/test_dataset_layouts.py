@@ -24,6 +24,7 @@ from relight.render.relit import Relit
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.shade import MonteCarlo
 from relight.views import Views
 
@@ -163,7 +164,7 @@ def distilled(capture: Path, drawn: Drawn, factor: float = 1.0) -> Scene:
     captured = load(capture)
     gaussians, _ = wall()
     channels = {**gaussians.channels, "base_color": factor * gaussians.channels["base_color"]}
-    return replace(captured, gaussians=replace(gaussians, channels=channels), light=drawn.light)
+    return replace(captured, gaussians=replace(gaussians, channels=channels), light=Lighting.everywhere(drawn.light))
 
 
 @pytest.mark.parametrize("name", WRITERS)
