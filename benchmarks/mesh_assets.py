@@ -18,13 +18,14 @@ import torch
 
 from benchmarks.real_meshes import MODELS, distances, real_mesh
 from benchmarks.record import record
-from benchmarks.relightable import EVERY, SAMPLES, fitted, folder_of
+from benchmarks.relightable import EVERY, SAMPLES, configured, folder_of, minutes
 from relight.cli.truth import find_truth
 from relight.export.images import write_image
 from relight.export.runs import last_stage
 from relight.fit.evaluate import psnr
 from relight.fit.relighting import measure
 from relight.images import read_image
+from relight.pipeline import run
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit import Relit
 from relight.render.relit_mesh import RelitMesh
@@ -53,7 +54,7 @@ def scored(name: str, scene: Scene) -> tuple[dict[str, float], torch.Tensor]:
     row["albedo, per channel, foreground, dB"] = found["mesh"]["albedo"]["per channel"]["sRGB, foreground"]
     row["albedo of the splat, same, dB"] = found["splat"]["albedo"]["per channel"]["sRGB, foreground"]
     row["normals with map, degrees"] = found["mesh"]["normal MAE, degrees"]["foreground"]
-    row |= {key: found["mesh"][key] for key in ("roughness MAE", "metallic MAE")}
+    row |= {key: found["mesh"][key]["foreground"] for key in ("roughness MAE", "metallic MAE")}
     row |= distances(scene.asset, real_mesh(name), scene.views.train)
     light, paths = truth.relit[sorted(truth.relit)[0]]
     shown, apart = [], []
@@ -85,10 +86,10 @@ def main() -> None:
     for name in options.names or MODELS:
         with tempfile.TemporaryDirectory() as place:
             if options.runs is None:
-                scene, minutes = fitted(name, Path(place), [])
+                scene = run(configured(name, Path(place) / "run", [])).scene
             else:
                 scene = load_scene(last_stage(options.runs / name))
-                minutes = sum(done.seconds for done in scene.history) / 60
+            before = minutes(scene)
             start = time.perf_counter()
             scene = MeshAsset(surface=options.surface).run(scene, MemoryJob(Path(place)))
             meshed = (time.perf_counter() - start) / 60
@@ -96,7 +97,7 @@ def main() -> None:
                 scene = MeshMaterials().run(scene, MemoryJob(Path(place)))
             took = (time.perf_counter() - start) / 60
             row, picture = scored(name, scene)
-            rows[name] = {"minutes": minutes + took, "of them mesh": meshed, "materials": took - meshed, **row}
+            rows[name] = {"minutes": before + took, "of them mesh": meshed, "materials": took - meshed, **row}
             print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
             output = Path(__file__).parent / "results" / "pictures" / f"mesh_assets{label}_{name}.png"
             write_image(output, picture)

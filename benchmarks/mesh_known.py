@@ -82,10 +82,10 @@ def main() -> None:
         for where in ("picture", "foreground"):
             row[f"albedo, per channel, {where}, dB"] = score["albedo"]["per channel"][f"sRGB, {where}"]
         row["albedo, unscaled, picture, dB"] = score["albedo"]["unscaled"]["sRGB, picture"]
-        row |= {key: score[key] for key in ("roughness MAE", "metallic MAE")}
+        row |= {key: score[key]["foreground"] for key in ("roughness MAE", "metallic MAE")}
         for alignment in ("unscaled", "per channel"):
             row[f"relit, {alignment}, dB"] = score["relit, mean"][alignment]["PSNR"]
-        row["light"] = score["light, relative error of irradiance"]
+        row["light"] = score["light, relative error of irradiance"]["per channel"]
         rows[name] = row
         print(name, options.method, {key: round(value, 3) for key, value in row.items()}, flush=True)
         seen = relit.buffer(views.camera(0))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.render.deferred import GBuffer
+from relight.render.meshes import Visible
 from relight.render.proxy import Proxy
 from relight.render.transfer import bake
 from relight.shading.environment import Environment
@@ -37,7 +38,7 @@ class BakedLight:
 
 
 def baked_light(
-    buffers: Sequence[GBuffer],
+    buffers: Sequence[GBuffer | Visible],
     masks: Sequence[Tensor],
     light: Environment,
     proxy: Proxy | None,

@@ -125,7 +125,7 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     levels = torch.tensor(LEVELS).to(top)
     rough = torch.lerp(levels[below], levels[below + 1], top - below)
     tells = explained[best, kinds] > TELLING
-    known = sum(t.sum(0) for t in told) > 0
+    known = torch.stack([t.sum(0) for t in told]).sum(0) > 0
     return torch.stack([torch.where(known, metal, metallic), torch.where(tells, rough, roughness)], 1)
 
 

@@ -104,7 +104,8 @@ def measure(
     if truth.light is not None and own is not None:
         out["light, relative error of irradiance"] = _light_error(own, truth.light)
     if (light := truth.light or own) is not None:
-        score = baked_light(buffers, masks, light, relit.proxy, albedo=albedo or None, normals=normals)
+        proxy = relit.proxy if isinstance(relit, Relit) else None
+        score = baked_light(buffers, masks, light, proxy, albedo=albedo or None, normals=normals)
         out["baked light"] = {
             **asdict(score),
             "albedo": "its error" if albedo else "as found",
@@ -125,7 +126,7 @@ def baked_as_found(relit: Relit, views: Views) -> BakedLight:
 
 
 def _relighting(
-    relit: Relit,
+    relit: Relit | RelitMesh,
     views: Views,
     truth: Truth,
     estimator: Estimator,

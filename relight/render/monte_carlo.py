@@ -182,7 +182,7 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients):
+    def backward(ctx: Any, *gradients):  # pyright: ignore[reportIncompatibleMethodOverride] - the decorator hides it
         from relight.render.kernels import direct as kernels
 
         geometry, lobe, samples, shape = ctx.kept
