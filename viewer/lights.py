@@ -15,7 +15,7 @@ from relight.data.environments import load_environment
 from relight.errors import RelightError
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb, srgb_to_linear
-from relight.shading.environment import Environment
+from relight.shading.environment import WORKED_OUT, Environment
 from relight.shading.lights import Light, Point, Sun
 from relight.shading.studio import studio
 from relight.shading.tonemap import reinhard
@@ -121,11 +121,10 @@ class Lamps:
 
 
 def sharing_maps(light: Environment, angle: float) -> Environment:
-    """`light.turned(angle)` that shares the filtered maps, which do not depend on the rotation."""
-    turned = light.turned(angle)
-    for name in ("prefiltered", "_irradiance", "cells"):
-        turned.__dict__[name] = getattr(light, name)
-    return turned
+    """`light.turned(angle)`, after all that does not depend on the rotation has been worked out for it to share."""
+    for name in WORKED_OUT:
+        getattr(light, name)
+    return light.turned(angle)
 
 
 def _light(lamp: Lamp, scene: Scene) -> Light:

@@ -40,9 +40,10 @@ class Shader:
     proxy: Proxy | None = None
     transfer: Transfer | None = None
 
-    def buffer(self, gaussians: Gaussians, camera: Camera, light: Environment) -> GBuffer:
-        """What the camera sees of the materials, and in `further` of irradiance / pi.  Differentiable."""
-        sky = None if self.transfer is None else self.transfer.irradiance(light)
+    def buffer(self, gaussians: Gaussians, camera: Camera, light: Environment | None = None) -> GBuffer:
+        """What the camera sees of the materials, and in `further` of irradiance / pi, which `split_sum` needs: under
+        `light`, None for `monte_carlo`.  Differentiable."""
+        sky = None if self.transfer is None or light is None else self.transfer.irradiance(light)
         return gbuffer(self.rasterizer, gaussians, camera, options=self.options, further=sky)
 
     def split_sum(self, buffer: GBuffer, light: Environment, *, rays: int, seed: int = 0) -> Tensor:
@@ -108,7 +109,7 @@ class Relit:
             self._photographed = Shader(self.rasterizer, self.options, self.proxy, self.transfer)
         with torch.no_grad():
             shader = self._photographed
-            buffer = shader.buffer(self.gaussians, camera, light)
+            buffer = shader.buffer(self.gaussians, camera, light if samples is None else None)
             if samples is None:
                 shaded = shader.split_sum(buffer, light, rays=1, seed=seed)
             else:

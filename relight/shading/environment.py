@@ -17,6 +17,8 @@ Z_UP = ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (-1.0, 0.0, 0.0))
 """env_from_world of a world whose +Z is up and whose maps are looked up at u = atan2(x, y) / 2 pi, v = acos(z) / pi."""
 SNAP = 20.0
 """Degrees: cameras tell which way is up about this well, and worlds are nearly always made with an axis upwards."""
+WORKED_OUT = ("cells", "_irradiance", "prefiltered")
+"""What an `Environment` works out from its map alone, when it is first asked for."""
 ROUGHNESS_LEVELS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
 
 
@@ -46,8 +48,7 @@ class Environment:
     def rotated(self, rotation: Tensor) -> Environment:
         """The same map with another `rotation`; what was worked out from the map alone is kept."""
         other = Environment(self.radiance, rotation)
-        kept = ("cells", "_irradiance", "prefiltered")
-        other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        other.__dict__.update({name: self.__dict__[name] for name in WORKED_OUT if name in self.__dict__})
         return other
 
     def turned(self, angle: float) -> Environment:

@@ -369,13 +369,14 @@ class _Distillation:
         index, self.order = int(self.order[0]), self.order[1:]
         photo, camera = self.views.photo(index).to(self.job.device), self.views.camera(index).to(self.job.device)
         light = self.light.of(self.views[index], camera)
-        buffer = self.shader.buffer(self._gaussians(), camera, light)
+        sampled = isinstance(phase, Refine)
+        buffer = self.shader.buffer(self._gaussians(), camera, None if sampled else light)
         expected, behind = photo.rgb, torch.zeros_like(photo.rgb)
         if photo.alpha is not None:
             background = torch.rand(3, generator=self.generator).to(self.job.device)
             behind = (1 - buffer.splat.alpha)[..., None] * background
             expected = photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None])
-        if isinstance(phase, Refine):
+        if sampled:
             loss, shaded = self._noisy_loss(phase, photo, buffer, light)
         else:
             shaded = self.shader.split_sum(buffer, light, rays=self.options.rays, seed=self.step)
