@@ -20,17 +20,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = ("errors", "atomic")
+BASE = ("errors", "atomic", "vectors")
 SCENE = (*BASE, "geometry", "shading", "images", "views", "scene")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "atomic": ("errors",),
     "plugins": ("errors",),
-    "geometry": ("errors",),
-    "shading": ("errors",),
+    "vectors": (),
+    "geometry": ("errors", "vectors"),
+    "shading": ("errors", "vectors"),
     "images": ("errors", "shading"),
     "views": ("errors", "geometry", "shading", "images"),
-    "render": ("errors", "plugins", "geometry", "shading"),
+    "render": ("errors", "vectors", "plugins", "geometry", "shading"),
     "scene": ("errors", "geometry", "shading", "views"),
     "scene_io": SCENE,
     "formats": (*BASE, "plugins", "geometry", "shading"),

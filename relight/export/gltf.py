@@ -27,6 +27,7 @@ from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh
 from relight.geometry.transforms import quaternion_from_rotation
 from relight.shading.color import linear_to_srgb
+from relight.vectors import unit
 
 _FLOAT, _UINT = 5126, 5125
 _ARRAY, _ELEMENTS = 34962, 34963
@@ -211,7 +212,7 @@ def stored(image: Tensor, color: bool) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     """Validators refuse vectors of another length; those of none point up."""
-    out = normalize(vectors.detach().double(), dim=-1, eps=1e-30)
+    out = unit(vectors.detach().double())
     return torch.where(out.norm(dim=-1, keepdim=True) > 0.5, out, out.new_tensor([0.0, 0.0, 1.0])).float()
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from relight.render.deferred import GBuffer
 from relight.render.meshes import Visible
 from relight.render.proxy import Proxy
 from relight.render.transfer import bake
 from relight.shading.environment import Environment
+from relight.vectors import unit
 
 POINTS = 20_000
 """Pixels that are looked at, over all views."""
@@ -71,7 +71,7 @@ def baked_light(
             found = found - truth.clamp_min(DARKEST).log()
         colors.append(found.mean(-1)[told])
         places.append(at(buffer.spread(surface.position))[told])
-        facing.append(normalize(direction, dim=-1)[told])
+        facing.append(unit(direction)[told])
     return _line(torch.cat(colors), irradiance(torch.cat(places), torch.cat(facing), light, proxy))
 
 

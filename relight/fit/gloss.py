@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
 from relight.shading.color import srgb_to_linear
+from relight.vectors import unit
 from relight.views import View, Views
 
 FEWEST = 4
@@ -30,6 +31,49 @@ SPREAD = 0.1
 """Spread of radiance over irradiance / pi that divides the two kinds where mirrored light is not known."""
 TELLING = 0.03
 """Share of the changes of radiance that mirrored light must explain to tell a roughness."""
+
+
+Lit = Callable[[View, Camera], tuple[Tensor, Tensor]]
+"""Of N Gaussians in a photograph's light: (N, 3) irradiance / pi, and (L, N, 3) mirrored radiance of `LEVELS`."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """N Gaussians in one photograph.
+
+    seen: (N,) whether it shows them.  radiance: (N, 3) linear, where it does.  toward: (N, 3) unit vectors to the eye.
+    """
+
+    view: View
+    camera: Camera
+    seen: Tensor
+    radiance: Tensor
+    toward: Tensor
+
+
+def sightings(
+    rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions, *, most: int
+) -> Iterator[Sighting]:
+    """In at most about `most` of the views, evenly chosen.  Not differentiated."""
+    device = gaussians.means.device
+    for index in range(0, len(views), max(1, len(views) // most)):
+        camera, photo = views.camera(index).to(device), views.photo(index)
+        with torch.no_grad():
+            depth = render(rasterizer, gaussians, camera, options=options).median_depth
+            pixel, z = camera.project(gaussians.means)
+            x, y = pixel.floor().long().unbind(-1)
+            inside = (z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+            x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
+            toward = unit(camera.position - gaussians.means)
+            facing = (gaussians.normals(camera.position) * toward).sum(-1) > 0.3
+            # Within a few pixels of the surface that is seen there.
+            seen = inside & facing & ((z - depth[y, x]).abs() < 5 * z / camera.fx)
+            if photo.alpha is not None:
+                seen = seen & (photo.alpha.to(device)[y, x] > 0.99)
+            if photo.mask is not None:
+                seen = seen & photo.mask.to(device)[y, x]
+            radiance = srgb_to_linear(photo.rgb.to(device))[y, x]
+        yield Sighting(views[index], camera, seen, radiance, toward)
 
 
 @dataclass(frozen=True)
@@ -55,38 +99,21 @@ def seen_over_views(
     gaussians: Gaussians,
     views: Views,
     options: RasterOptions,
-    lit: Callable[[View, Camera], tuple[Tensor, Tensor]],
+    lit: Lit,
     *,
     most: int = 48,
 ) -> Seen:
-    """Of at most `most` of the views, evenly chosen.  Not differentiated.
-
-    lit: of the Gaussians in a photograph's light, (N, 3) irradiance / pi and (L, N, 3) mirrored radiance of `LEVELS`.
-    """
+    """Of at most about `most` of the views, evenly chosen.  Not differentiated."""
     n, device = len(gaussians), gaussians.means.device
     count = torch.zeros(n, 1, device=device)
     plain, mirrors = torch.zeros(3, n, 3, device=device), torch.zeros(3, len(LEVELS), n, 3, device=device)
-    for index in range(0, len(views), max(1, len(views) // most)):
-        camera, photo = views.camera(index).to(device), views.photo(index)
+    for place in sightings(rasterizer, gaussians, views, options, most=most):
         with torch.no_grad():
-            depth = render(rasterizer, gaussians, camera, options=options).median_depth
-            pixel, z = camera.project(gaussians.means)
-            x, y = pixel.floor().long().unbind(-1)
-            inside = (z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
-            x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
-            toward = torch.nn.functional.normalize(camera.position - gaussians.means, dim=-1)
-            facing = (gaussians.normals(camera.position) * toward).sum(-1) > 0.3
-            # Within a few pixels of the surface that is seen there.
-            seen = inside & facing & ((z - depth[y, x]).abs() < 5 * z / camera.fx)
-            if photo.alpha is not None:
-                seen = seen & (photo.alpha.to(device)[y, x] > 0.99)
-            if photo.mask is not None:
-                seen = seen & photo.mask.to(device)[y, x]
-            radiance = srgb_to_linear(photo.rgb.to(device))[y, x]
-            irradiance, mirrored = lit(views[index], camera)
-            count = count + seen[:, None]
-            plain += torch.stack([radiance, radiance * radiance, irradiance]) * seen[:, None]
-            mirrors += torch.stack([mirrored, mirrored * mirrored, mirrored * radiance]) * seen[:, None]
+            radiance, seen = place.radiance, place.seen[:, None]
+            irradiance, mirrored = lit(place.view, place.camera)
+            count = count + seen
+            plain += torch.stack([radiance, radiance * radiance, irradiance]) * seen
+            mirrors += torch.stack([mirrored, mirrored * mirrored, mirrored * radiance]) * seen
     mean, square, irradiance = plain / count.clamp_min(1)
     level, level_square, both = mirrors / count.clamp_min(1)
     return Seen(
@@ -117,16 +144,27 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     slope = (together / mirrors.clamp_min(1e-12))[best, kinds]
     only = explained[best, kinds].clamp_min(1e-4)
     metal = torch.sigmoid(STEEP * (slope.clamp_min(1e-4) / COAT).log() + (STEEP - 1) * (only / ONLY).log())
-    # Between levels: the top of a parabola through the best and its neighbours.
-    middle = best.clamp(1, len(LEVELS) - 2)
-    low, mid, high = (explained[middle + step, kinds] for step in (-1, 0, 1))
-    top = middle + (0.5 * (low - high) / (low - 2 * mid + high).clamp_max(-1e-12)).clamp(-1, 1)
-    below = top.floor().long().clamp(0, len(LEVELS) - 2)
-    levels = torch.tensor(LEVELS).to(top)
-    rough = torch.lerp(levels[below], levels[below + 1], top - below)
+    rough = roughness_of(-explained)
     tells = explained[best, kinds] > TELLING
     known = torch.stack([t.sum(0) for t in told]).sum(0) > 0
     return torch.stack([torch.where(known, metal, metallic), torch.where(tells, rough, roughness)], 1)
+
+
+def roughness_of(cost: Tensor) -> Tensor:
+    """(K,) roughness between `LEVELS` where (L, K) cost is least: the bottom of a parabola through the best of them and
+    its neighbours."""
+    kinds = torch.arange(cost.shape[1], device=cost.device)
+    middle = cost.argmin(0).clamp(1, len(LEVELS) - 2)
+    low, mid, high = (cost[middle + step, kinds] for step in (-1, 0, 1))
+    bottom = middle + bottom_of(low, mid, high)
+    below = bottom.floor().long().clamp(0, len(LEVELS) - 2)
+    levels = torch.tensor(LEVELS).to(bottom)
+    return torch.lerp(levels[below], levels[below + 1], bottom - below)
+
+
+def bottom_of(low: Tensor, mid: Tensor, high: Tensor) -> Tensor:
+    """Where, -1 to 1, a parabola through values at -1, 0 and 1 is least."""
+    return (0.5 * (low - high) / (low - 2 * mid + high).clamp_min(1e-9)).clamp(-1, 1)
 
 
 def likely_metal(spread: Tensor, count: Tensor, irradiance: Tensor, otherwise: float) -> Tensor:

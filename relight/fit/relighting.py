@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
 
 from relight.errors import DataError, MissingPartError
 from relight.fit.baked_light import BakedLight, baked_light
@@ -23,6 +23,7 @@ from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator
+from relight.vectors import unit
 from relight.views import Views
 
 ALIGNMENTS = ("unscaled", "global", "per channel")
@@ -92,8 +93,7 @@ def measure(
     normals = None
     if truth.normal:
         normals = [
-            normalize(_read(path, mask).values[..., :3] * 2 - 1, dim=-1)
-            for path, mask in zip(truth.normal, masks, strict=True)
+            unit(_read(path, mask).values[..., :3] * 2 - 1) for path, mask in zip(truth.normal, masks, strict=True)
         ]
         angles = [
             torch.rad2deg(torch.acos((buffer.spread(buffer.surface.normal) * n).sum(-1).clamp(-1, 1)))[m]

@@ -28,6 +28,13 @@ class SharedMaterials:
         """(N,) of the places, without their differences; differentiable."""
         return {name: self.shares @ kinds for name, kinds in self.kinds.items()}
 
+    def set(self, name: str, logits: Tensor) -> None:
+        """Begin anew at (K,) logits; where they are not finite, a kind stays as it is."""
+        kinds = self.kinds[name]
+        with torch.no_grad():
+            kinds.copy_(torch.where(logits.isfinite(), logits, kinds))
+        self.adam.state.pop(kinds, None)
+
     def set_rate(self, name: str, rate: float) -> None:
         next(g for g in self.adam.param_groups if g["name"] == name)["lr"] = rate
 

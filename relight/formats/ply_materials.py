@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from relight.geometry.gaussians import CHANNELS
+from relight.vectors import unit
 
 PBR_COMMENT = "relight pbr 1 linear activated"
 _PBR_PREFIX = "relight pbr "
@@ -76,4 +77,4 @@ def _stack(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> Tensor | 
 
 
 def _unit(v: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(v, dim=-1)
+    return unit(v)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from relight.vectors import unit
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -98,7 +100,7 @@ class Camera:
     def ray_directions(self) -> Tensor:
         """(H, W, 3) unit directions in the world frame, from the camera through each pixel centre."""
         rays = self.local_rays(self.pixel_grid()).to(self.world_from_camera) @ self.world_from_camera[:3, :3].mT
-        return torch.nn.functional.normalize(rays, dim=-1)
+        return unit(rays)
 
     def unproject(self, depth: Tensor) -> Tensor:
         """(H, W) depth along +z to (H, W, 3) world points."""
@@ -113,7 +115,7 @@ class Camera:
         points = self.unproject(depth)
         across = points[1:-1, 2:] - points[1:-1, :-2]
         down = points[2:, 1:-1] - points[:-2, 1:-1]
-        inner = torch.nn.functional.normalize(torch.linalg.cross(down, across), dim=-1, eps=1e-20)
+        inner = unit(torch.linalg.cross(down, across))
         return torch.nn.functional.pad(inner, (0, 0, 1, 1, 1, 1))
 
 

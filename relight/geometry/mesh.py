@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from relight.errors import ShapeError
 from relight.geometry.material import Material, packed, unpacked
+from relight.vectors import unit
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Mesh:
     def face_normals(self) -> Tensor:
         """(F, 3) unit, to the side from which the face is counter-clockwise; zero for faces without area."""
         a, b, c = self.corner_positions().unbind(1)
-        return normalize(torch.linalg.cross(b - a, c - a), dim=-1, eps=1e-30)
+        return unit(torch.linalg.cross(b - a, c - a))
 
     def with_smooth_normals(self) -> Mesh:
         """Normals averaged over the faces at each vertex, weighted by the angle there (Thürmer and Wüthrich 1998).
@@ -115,7 +115,7 @@ class Mesh:
         weighted = (self.face_normals()[:, None] * angles[..., None]).flatten(0, 1)
         summed = self.vertices.new_zeros(int(group.max()) + 1 if len(group) else 0, 3)
         summed = summed.index_add(0, group[self.faces.flatten().long()], weighted)
-        return replace(self, normals=normalize(summed, dim=-1, eps=1e-30).index_select(0, group))
+        return replace(self, normals=unit(summed).index_select(0, group))
 
     def with_flat_normals(self) -> Mesh:
         """Every face gets vertices of its own and the face's normal; tangents, now meaningless, are dropped."""
@@ -154,9 +154,9 @@ class Mesh:
             # The cofactor matrix is the inverse transpose up to scale, and exists for flattening matrices too.
             x, y, z = linear.unbind(0)
             cofactor = torch.stack([torch.linalg.cross(y, z), torch.linalg.cross(z, x), torch.linalg.cross(x, y)])
-            normals = normalize(normals @ cofactor.mT * (-1 if mirrored else 1), dim=-1, eps=1e-30)
+            normals = unit(normals @ cofactor.mT * (-1 if mirrored else 1))
         if tangents is not None:
-            direction = normalize(tangents[:, :3] @ linear.mT, dim=-1, eps=1e-30)
+            direction = unit(tangents[:, :3] @ linear.mT)
             tangents = torch.cat([direction, -tangents[:, 3:] if mirrored else tangents[:, 3:]], 1)
         if mirrored:
             faces = faces[:, [0, 2, 1]]
@@ -249,7 +249,7 @@ def _tangents(vertices: Tensor, faces: Tensor, normals: Tensor, uv: Tensor) -> t
     along_u = (edge1 * d2[:, 1:] - edge2 * d1[:, 1:]) * area.sign()[:, None]
     corner_normals = normals[faces]
     projected = along_u[:, None] - corner_normals * (along_u[:, None] * corner_normals).sum(-1, keepdim=True)
-    weighted = normalize(projected, dim=-1, eps=1e-30) * _corner_angles(corners)[..., None]
+    weighted = unit(projected) * _corner_angles(corners)[..., None]
     group = groups(vertices, normals, uv)[faces]
     # v grows downwards, so a picture that is not mirrored has negative area.
     upright = (area < 0)[:, None].expand_as(group)
@@ -270,6 +270,6 @@ def _tangents(vertices: Tensor, faces: Tensor, normals: Tensor, uv: Tensor) -> t
     helper = torch.eye(3, dtype=vertices.dtype, device=vertices.device)[normals[vertex_of].abs().argmin(-1)]
     any_direction = torch.linalg.cross(normals[vertex_of], helper)
     lost = direction.norm(dim=-1, keepdim=True) < 1e-20
-    direction = normalize(torch.where(lost, any_direction, direction), dim=-1, eps=1e-30)
+    direction = unit(torch.where(lost, any_direction, direction))
     sign = torch.where(torch.cat([used % 2 == 1, torch.ones_like(unused, dtype=torch.bool)]), 1.0, -1.0)
     return vertex_of, corner_of.view(-1, 3), torch.cat([direction, sign[:, None].to(direction)], 1)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from relight.vectors import unit
+
 C0 = 0.28209479177387814
 C1 = 0.4886025119029199
 C2 = (1.0925484305920792, -1.0925484305920792, 0.31539156525252005, -1.0925484305920792, 0.5462742152960396)
@@ -59,7 +61,7 @@ def radiance(sh: Tensor, means: Tensor, eye: Tensor, degree: int) -> Tensor:
     sh: (N, K, 3).  means: (N, 3) world.  eye: (3,) world.  Differentiable in all three.
     The +0.5 offset and the clamp are part of the 3DGS file format.
     """
-    directions = torch.nn.functional.normalize(means - eye, dim=-1)
+    directions = unit(means - eye)
     return (evaluate(sh, directions, degree) + 0.5).clamp_min(0.0)
 
 
@@ -81,7 +83,7 @@ def rotation_matrix(rotation: Tensor, degree: int) -> Tensor:
     """
     matrix = torch.zeros(count(degree), count(degree), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    d = torch.nn.functional.normalize(torch.randn(64, 3, generator=generator, dtype=torch.float64), dim=-1)
+    d = unit(torch.randn(64, 3, generator=generator, dtype=torch.float64))
     before, after = basis(d, degree), basis(d @ rotation.detach().cpu().double().mT, degree)
     for band in range(degree + 1):
         s = slice(band * band, (band + 1) ** 2)

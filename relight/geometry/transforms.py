@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from relight.vectors import unit
+
 
 def rotation_from_quaternion(quats_wxyz: Tensor) -> Tensor:
     """(..., 4) quaternions of any non-zero length to (..., 3, 3) rotation matrices."""
-    w, x, y, z = torch.nn.functional.normalize(quats_wxyz, dim=-1).unbind(-1)
+    w, x, y, z = unit(quats_wxyz).unbind(-1)
     rows = [
         1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
         2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
@@ -35,7 +37,7 @@ def quaternion_from_rotation(rotation: Tensor) -> Tensor:
     candidates = torch.stack([torch.stack(row, -1) for row in rows], -2)
     largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
     quats = torch.take_along_dim(candidates, largest[..., None, None], -2).squeeze(-2)
-    quats = torch.nn.functional.normalize(quats, dim=-1)
+    quats = unit(quats)
     return torch.where(quats[..., :1] < 0, -quats, quats)
 
 
@@ -77,11 +79,11 @@ def look_at(eye: Tensor, target: Tensor, up: Tensor) -> Tensor:
 
     `up` is the world direction that should point up in the picture; it may not be parallel to the view direction.
     """
-    forward = torch.nn.functional.normalize(target - eye, dim=-1)
+    forward = unit(target - eye)
     right = torch.linalg.cross(forward, up)
     if float(right.norm()) < 1e-8:
         raise ValueError("look_at: `up` is parallel to the viewing direction; choose another up vector")
-    right = torch.nn.functional.normalize(right, dim=-1)
+    right = unit(right)
     down = torch.linalg.cross(forward, right)
     world_from_camera = torch.eye(4, dtype=eye.dtype, device=eye.device)
     world_from_camera[:3, :3] = torch.stack([right, down, forward], -1)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate, normalize
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from relight.errors import BackendUnavailableError, RelightError, ShapeError
 from relight.geometry.camera import Camera
 from relight.geometry.mesh import Mesh
 from relight.render.fragments import weighted_corners
 from relight.render.mesh_protocol import Fragments, MeshRasterizer
+from relight.vectors import unit
 
 PADDING = 4
 """Texels between charts, at least: two mip levels without a neighbour's colour."""
@@ -108,7 +109,7 @@ class Texels:
 
     def normals(self, mesh: Mesh) -> Tensor:
         """(T, 3) unit."""
-        return normalize(self.at(mesh, "normals"), dim=-1, eps=1e-30)
+        return unit(self.at(mesh, "normals"))
 
     def picture(self, values: Tensor) -> Tensor:
         """(T, C) values to a picture (H, W, C) without gaps: what is in no chart continues its surroundings."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample, normalize
+from torch.nn.functional import grid_sample
 
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -19,6 +19,7 @@ from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
 from relight.render.tracing import EmbreeTracer
 from relight.shading.surface import to_world
+from relight.vectors import unit
 
 GRAZING = 0.15
 """Cosine under which a view tells nothing of a texel: its neighbours are mixed in."""
@@ -66,7 +67,7 @@ def average_views(
         with torch.no_grad():
             depth = rasterizer.rasterize(mesh.vertices, mesh.faces, camera).depth
             pixel, z = camera.project(places)
-            facing = (normals * normalize(camera.position - places, dim=-1)).sum(-1)
+            facing = (normals * unit(camera.position - places)).sum(-1)
             size = pixel.new_tensor([camera.width, camera.height])
             chosen = ((facing > GRAZING) & (z > 0) & (pixel > 0).all(-1) & (pixel < size).all(-1)).nonzero()[:, 0]
             x, y = pixel[chosen].floor().long().unbind(-1)
@@ -129,15 +130,15 @@ def bake_normals(mesh: Mesh, texels: Texels, fine: Mesh) -> Tensor:
     places, normals, tangents = (texels.at(mesh, name) for name in ("vertices", "normals", "tangents"))
     _, face, weights = EmbreeTracer(fine).closest(places)
     assert fine.normals is not None
-    wanted = normalize((fine.normals[fine.faces[face].long()] * weights[..., None]).sum(1), dim=-1, eps=1e-30)
-    flat = normalize(normals, dim=-1, eps=1e-30)
+    wanted = unit((fine.normals[fine.faces[face].long()] * weights[..., None]).sum(1))
+    flat = unit(normals)
     # Thin parts: the other side may be nearer.
     wanted = torch.where(((wanted * flat).sum(-1) > STEEPEST)[:, None], wanted, flat)
     bitangent = torch.linalg.cross(normals, tangents[:, :3]) * tangents[:, 3:].sign()
     basis = torch.stack([tangents[:, :3], bitangent, normals], -1)
     sound = torch.linalg.det(basis).abs() > 1e-3
     basis = torch.where(sound[:, None, None], basis, torch.eye(3))
-    local = normalize(torch.linalg.solve(basis, wanted[..., None])[..., 0], dim=-1, eps=1e-30)
+    local = unit(torch.linalg.solve(basis, wanted[..., None])[..., 0])
     local = torch.where((sound & (local[:, 2] > 0))[:, None], local, local.new_tensor([0.0, 0.0, 1.0]))
     return 0.5 + 0.5 * local
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError
 from relight.geometry.camera import Camera
@@ -15,6 +14,7 @@ from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import SplatRender, render
 from relight.shading.color import linear_to_srgb
 from relight.shading.surface import Surface
+from relight.vectors import unit
 
 MATERIALS = ("base_color", "roughness", "metallic", "progress")
 """Channels that are blended, in this order."""
@@ -89,7 +89,7 @@ def gbuffer(
     features = splat.features[mask] / splat.alpha[mask][:, None]
     position = camera.unproject(splat.depth)[mask]
     view = -camera.ray_directions()[mask]
-    normal = normalize(features[:, 6:9], dim=-1, eps=1e-12) if own_normals else splat.normals[mask]
+    normal = unit(features[:, 6:9]) if own_normals else splat.normals[mask]
     surface = Surface(
         position=position,
         normal=_towards(normal, view),
@@ -122,4 +122,4 @@ def displayed(buffer: GBuffer, radiance: Tensor) -> Tensor:
 def _towards(normal: Tensor, view: Tensor) -> Tensor:
     """Blended normals leant towards the eye until they are not seen from behind."""
     cosine = (normal * view).sum(-1, keepdim=True)
-    return normalize(normal + (0.02 - cosine).clamp_min(0) * view, dim=-1, eps=1e-12)
+    return unit(normal + (0.02 - cosine).clamp_min(0) * view)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from relight.errors import BackendUnavailableError
 from relight.geometry.camera import Camera
@@ -18,6 +17,7 @@ from relight.render.fragments import weighted_corners
 from relight.render.mesh_protocol import DEFAULT_NEAR, Fragments, MeshRasterizer
 from relight.render.textures import sample
 from relight.shading.surface import Surface, dot
+from relight.vectors import unit
 
 MOST_HOLES = 8
 """Faces with masked alpha that are looked through at one pixel."""
@@ -170,10 +170,8 @@ def surface_at(
             if values is not None:
                 changes[name] = tuple(weighted_corners(values.detach(), faces, face, d) for d in derivatives)  # type: ignore[assignment]
     corners = mesh.vertices.index_select(0, faces[face.long()].long().flatten()).view(-1, 3, 3)
-    plane = normalize(
-        torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=-1, eps=1e-30
-    )
-    view = normalize(eye - at["vertices"], dim=-1, eps=1e-30)
+    plane = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    view = unit(eye - at["vertices"])
     turned = torch.where(dot(plane.detach(), view.detach()) < 0, -1.0, 1.0).to(plane)[:, None]
     smooth = at.get("normals", plane)
     ids = mesh.material_ids
@@ -289,13 +287,13 @@ def _mapped(m: Material, lookup: _Lookup, smooth: Tensor) -> Tensor:
     """Shading normal.  Tangent and normal are interpolated and not normalised again, as MikkTSpace bakes them."""
     texels = lookup(m.normal_texture)
     if texels is None or "tangents" not in lookup.at:
-        return normalize(smooth, dim=-1, eps=1e-30)
+        return unit(smooth)
     tangent = lookup.at["tangents"]
     # w is the same at all corners of a face, so its sign survives interpolation.
     bitangent = torch.linalg.cross(smooth, tangent[:, :3]) * tangent[:, 3:].sign()
     x, y, z = (2 * texels[:, :3] - 1).unbind(-1)
     x, y = x * m.normal_scale, y * m.normal_scale
-    return normalize(x[:, None] * tangent[:, :3] + y[:, None] * bitangent + z[:, None] * smooth, dim=-1, eps=1e-30)
+    return unit(x[:, None] * tangent[:, :3] + y[:, None] * bitangent + z[:, None] * smooth)
 
 
 def _of_fragments(mesh: Mesh, fragments: Fragments, camera: Camera) -> tuple[Surface, Tensor]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from relight.errors import RelightError
 from relight.geometry.camera import Camera
@@ -19,8 +18,9 @@ from relight.render.splats import render
 from relight.render.tracing import EmbreeTracer, Glowing, load_open3d
 from relight.shading.color import srgb_to_linear
 from relight.shading.surface import Surface
+from relight.vectors import unit
 
-PIXELS = 2.0
+PIXELS = 1.5
 """Side of a voxel in pixels of a typical photograph: finer ones follow the noise of the depth, not the surface."""
 TRUNCATION = 4.0
 """Voxels before and behind a surface that hold distances."""
@@ -155,12 +155,12 @@ def _normals(mesh: Mesh) -> Tensor:
     a, b, c = mesh.corner_positions().unbind(1)
     faces = mesh.faces.long()
     weighted = torch.linalg.cross(b - a, c - a).repeat_interleave(3, 0)
-    normals = normalize(torch.zeros_like(mesh.vertices).index_add(0, faces.flatten(), weighted), dim=-1, eps=1e-30)
+    normals = unit(torch.zeros_like(mesh.vertices).index_add(0, faces.flatten(), weighted))
     for _ in range(NORMAL_ROUNDS):
         around = normals.clone()
         for i in range(3):
             around.index_add_(0, faces[:, i], normals[faces[:, (i + 1) % 3]])
-        normals = normalize(around, dim=-1, eps=1e-30)
+        normals = unit(around)
     return normals
 
 
@@ -184,7 +184,7 @@ class Proxy:
         places, face, weights = self.tracer.closest(points)
         corners, weights = self.mesh.faces[face].long(), weights[..., None]
         assert self.mesh.normals is not None and self.mesh.colors is not None
-        normals = normalize((self.mesh.normals[corners] * weights).sum(1), dim=-1, eps=1e-12)
+        normals = unit((self.mesh.normals[corners] * weights).sum(1))
         colors = (self.mesh.colors[:, :3][corners] * weights).sum(1)
         return places + self.lift * normals, normals, colors
 

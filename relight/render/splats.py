@@ -14,6 +14,7 @@ from relight.geometry.gaussians import Gaussians
 from relight.plugins import PluginError
 from relight.render import backends
 from relight.render.protocol import RasterOptions, ScreenStatistics, SplatRasterizer
+from relight.vectors import unit
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def render(
         alpha=image.alpha,
         depth=image.expected_depth,
         median_depth=image.median_depth,
-        normals=torch.nn.functional.normalize(image.features[..., 3:6], dim=-1) if normals else None,
+        normals=unit(image.features[..., 3:6]) if normals else None,
         features=image.features[..., start:] if features is not None else None,
         statistics=image.statistics,
     )

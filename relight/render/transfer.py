@@ -21,6 +21,7 @@ from relight.shading.environment import Environment
 from relight.shading.lights import FAR, LightSample
 from relight.shading.microfacet import alpha_of, sample_visible_normal
 from relight.shading.surface import Surface, reflect, to_local, to_world
+from relight.vectors import unit
 
 ROWS = 16
 """Of the grid of directions, which is twice as wide."""
@@ -129,7 +130,7 @@ def mirrored(surface: Surface, proxy: Proxy, *, rays: int = 1, seed: int = 0) ->
         u = torch.rand(len(surface.view), rays, 2, generator=generator).to(surface.view)
         normal = surface.normal[:, None].expand(-1, rays, -1)
         view = to_local(surface.view[:, None].expand_as(normal), normal)
-        view = torch.nn.functional.normalize(torch.cat([view[..., :2], view[..., 2:].clamp_min(1e-4)], -1), dim=-1)
+        view = unit(torch.cat([view[..., :2], view[..., 2:].clamp_min(1e-4)], -1))
         half = sample_visible_normal(view, alpha_of(surface.roughness)[:, None].expand(-1, rays), u)
         direction = to_world(reflect(view, half), normal)
         start = surface.position[:, None].expand_as(direction)

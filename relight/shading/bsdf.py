@@ -27,6 +27,7 @@ from relight.shading.microfacet import (
     smith_v,
 )
 from relight.shading.surface import Surface, dot, to_local, to_world
+from relight.vectors import unit
 
 
 class Bsdf:
@@ -60,7 +61,7 @@ class Bsdf:
 
     def _halfway(self, light: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         view = self._wide(self.surface.view, light)
-        h = torch.nn.functional.normalize(view + light, dim=-1)
+        h = unit(view + light)
         normal = self._wide(self.normal, light)
         return dot(normal, light), dot(normal, h).clamp(0, 1), dot(view, h).clamp(0, 1)
 
@@ -104,15 +105,11 @@ class Bsdf:
         with torch.no_grad():
             normal = self._wide(self.normal, u).expand_as(u)
             view = to_local(self._wide(self.surface.view, u).expand_as(u), normal)
-            view = torch.nn.functional.normalize(
-                torch.cat([view[..., :2], view[..., 2:].clamp_min(COSINE_MIN)], -1), dim=-1
-            )
+            view = unit(torch.cat([view[..., :2], view[..., 2:].clamp_min(COSINE_MIN)], -1))
             alpha = self._wide(self.alpha, u).expand(u.shape[:-1])
             h = sample_visible_normal(view, alpha, u[..., 1:])
             mirrored = 2 * dot(view, h)[..., None] * h - view
             r, phi = u[..., 1].sqrt(), 2 * math.pi * u[..., 2]
             cosine = torch.stack([r * phi.cos(), r * phi.sin(), (1 - u[..., 1]).clamp_min(0).sqrt()], -1)
             coat = u[..., 0] < self._wide(self.coat_share(), u)
-            return torch.nn.functional.normalize(
-                to_world(torch.where(coat[..., None], mirrored, cosine), normal), dim=-1
-            )
+            return unit(to_world(torch.where(coat[..., None], mirrored, cosine), normal))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from relight.shading.constant import constant
+from relight.vectors import unit
 
 ALPHA_MIN = 1e-3
 """GGX has no density at alpha 0; a mirror is drawn as this, which blurs by about a twentieth of a degree."""
@@ -57,12 +58,12 @@ def sample_visible_normal(view: Tensor, alpha: Tensor, u: Tensor) -> Tensor:
     u: (..., 2) in 0 to 1.  Dupuy and Benyoub, Sampling Visible GGX Normals with Spherical Caps, CGF 42(8), 2023.
     """
     a = alpha[..., None]
-    stretched = torch.nn.functional.normalize(torch.cat([view[..., :2] * a, view[..., 2:]], -1), dim=-1)
+    stretched = unit(torch.cat([view[..., :2] * a, view[..., 2:]], -1))
     phi = 2 * math.pi * u[..., 0]
     z = (1 - u[..., 1]) * (1 + stretched[..., 2]) - stretched[..., 2]
     r = torch.sqrt(((1 - z) * (1 + z)).clamp_min(0))
     h = torch.stack([r * torch.cos(phi), r * torch.sin(phi), z], -1) + stretched
-    return torch.nn.functional.normalize(torch.cat([h[..., :2] * a, h[..., 2:].clamp_min(1e-7)], -1), dim=-1)
+    return unit(torch.cat([h[..., :2] * a, h[..., 2:].clamp_min(1e-7)], -1))
 
 
 def pdf_reflected(n_v: Tensor, n_h: Tensor, alpha: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from relight.shading.lights import FAR, Light, LightSample, Surroundings
 from relight.shading.spherical_harmonics import SphericalHarmonics
 from relight.shading.surface import Surface, dot, leant, reflect
 from relight.shading.tracing import RadianceTracer, Tracer
+from relight.vectors import unit
 
 
 class Estimator(Protocol):
@@ -82,7 +83,7 @@ class SplitSum:
         # Rough lobes lean towards the normal, where the light's cosine is large; r^3 fits Monte Carlo best.
         mirror = reflect(surface.view, surface.normal)
         mirror = torch.lerp(mirror, surface.normal, (surface.roughness**3)[..., None])
-        mirror = torch.nn.functional.normalize(mirror, dim=-1)
+        mirror = unit(mirror)
         out = light.reflection(mirror, surface.roughness) * bsdf.specular_albedo()
         out = out + light.irradiance(surface.normal) * bsdf.under
         return out if surface.occlusion is None else out * surface.occlusion[..., None]

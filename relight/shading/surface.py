@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import ShapeError
+from relight.vectors import unit
 
 _TRAILING = {
     "position": (3,), "normal": (3,), "view": (3,), "base_color": (3,), "roughness": (), "metallic": (),
@@ -128,7 +129,7 @@ def leant(normal: Tensor, face: Tensor, view: Tensor) -> Tensor:
     below = (v_g > 0) & (dot(reflect(view, normal), face) < lowest)
     side = normal - dot(normal, face)[..., None] * face
     side = torch.where(below[..., None], side, frame(face)[0])
-    side = torch.nn.functional.normalize(side, dim=-1, eps=1e-12)
+    side = unit(side)
     # A normal at the angle t from the face's mirrors the eye to the height v_g cos 2t + v_t sin 2t.
     v_t = torch.where(below, dot(view, side), 0.0)
     height = torch.where(below, (v_g * v_g + v_t * v_t).clamp_min(1e-12).sqrt(), 1.0)

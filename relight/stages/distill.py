@@ -11,6 +11,7 @@ from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.gloss import LEVELS, Seen, metallic_and_roughness, seen_over_views
+from relight.fit.judge import judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -28,8 +29,10 @@ from relight.render.splats import create_rasterizer
 from relight.render.transfer import bake
 from relight.scene import Scene
 from relight.shading.environment import Environment
+from relight.shading.lights import FAR
 from relight.shading.surface import reflect
 from relight.stages.base import Checkpoint, Job, Stage
+from relight.vectors import unit
 from relight.views import Photo, View, Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
@@ -76,6 +79,12 @@ class Phase:
     """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
     smooth_weight: float = 0.0
     """Weight of differences in roughness and metallic between neighbouring pixels of like colour (R3DG, IRGS)."""
+    normal_rate: float = 0.0
+    """Learning rate of what each Gaussian adds to its normal of length 1.  Needs `shadows`."""
+    bend_weight: float = 0.1
+    """Weight of the squares of that."""
+    judge: bool = False
+    """Judge anew, before it begins and in the light found so far, which kinds of material are metal and how rough."""
 
     def __post_init__(self) -> None:
         wrong = [f"{name}: expected 0 or more (got {value})" for name, value in vars(self).items() if not value >= 0]
@@ -111,6 +120,7 @@ class Diffuse(Phase):
 class Joint(Diffuse):
     """The same in smaller steps."""
 
+    judge: bool = True
     light_rate: float = 0.004
     material_rate: float = 0.02
     progress_rate: float = 0.02
@@ -214,6 +224,7 @@ class _Distillation:
         for name, value in MATERIALS.items():
             shape = (n, 3) if name == "base_color" else (n,)
             tensors[name] = torch.full(shape, math.log(value / (1 - value)), device=job.device)
+        tensors["bend"] = torch.zeros(n, 3, device=job.device)
         self.parameters = Parameters(tensors, dict.fromkeys(tensors, 0.0))
         self.light = FittedLighting(
             views, scene.light, size=options.light_size, brightness=options.light_start, device=job.device
@@ -242,8 +253,11 @@ class _Distillation:
             if self._all_shaded(phase):
                 with torch.no_grad():
                     self.parameters["progress"].fill_(ALL)
-            if isinstance(phase, Refine) and phase.iterations and self.step == first:
-                self.light.resize(phase.light_size)
+            if phase.iterations and self.step == first:
+                if phase.judge and self.shared is not None:
+                    self._judge(self.shared)
+                if isinstance(phase, Refine):
+                    self.light.resize(phase.light_size)
             if first <= self.step < last:
                 self._set_rates(phase)
             while self.step < last:
@@ -308,17 +322,31 @@ class _Distillation:
         return {name: self._seen(splat, group) for name, group in groups.items()}
 
     def _seen(self, splat: Gaussians, views: Views) -> Seen:
-        normals = self.start.channels["normal"]
-        rough = [torch.full_like(normals[:, 0], level) for level in LEVELS]
+        return seen_over_views(self.rasterizer, splat, views, self.raster, self._lit)
 
-        def lit(view: View, camera: Camera) -> tuple[Tensor, Tensor]:
-            assert self.shader.transfer is not None
-            light = self.light.of(view, camera)
-            toward = torch.nn.functional.normalize(camera.position - splat.means, dim=-1)
-            mirrored = torch.stack([light.reflection(reflect(toward, normals), level) for level in rough])
-            return self.shader.transfer.irradiance(light), mirrored
+    def _lit(self, view: View, camera: Camera) -> tuple[Tensor, Tensor]:
+        """See `relight.fit.gloss.Lit`."""
+        transfer, proxy, normals = self.shader.transfer, self.shader.proxy, self.start.channels["normal"]
+        assert transfer is not None and proxy is not None
+        light = self.light.of(view, camera)
+        mirror = reflect(unit(camera.position - self.places), normals)
+        blocked, other = proxy.glowing.incoming(self.places, mirror, torch.full_like(mirror[:, 0], FAR))
+        sky = torch.stack([light.reflection(mirror, torch.full_like(mirror[:, 0], level)) for level in LEVELS])
+        return transfer.irradiance(light), torch.where(blocked[:, None], other, sky)
 
-        return seen_over_views(self.rasterizer, splat, views, self.raster, lit)
+    def _judge(self, shared: SharedMaterials) -> None:
+        """Metallic and roughness of the kinds, and base colour where it was found for another metallic."""
+        with torch.no_grad():
+            before = self._gaussians()
+            args = self.start.channels["normal"], self.views, self.raster, self._lit, shared.shares
+            verdict = judge(self.rasterizer, before, *args)
+            for name, found in (("metallic", verdict.metallic), ("roughness", verdict.roughness)):
+                shared.set(name, found.clamp(0.03, 0.97).logit())
+            turned = (self._gaussians().channels["metallic"] - before.channels["metallic"]).abs() > 0.25
+            turned = turned[:, None] & verdict.base_color.isfinite()
+            base_color = self.parameters["base_color"]
+            base_color.copy_(torch.where(turned, verdict.base_color.logit(), base_color))
+        self.parameters.forget("base_color")
 
     def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
@@ -346,6 +374,7 @@ class _Distillation:
         }
         rates = {name: rate * phase.geometry_rate for name, rate in shapes.items()}
         rates |= {"sh": 2.5e-4 * phase.look_rate, "progress": phase.progress_rate, "base_color": phase.material_rate}
+        rates["bend"] = phase.normal_rate if self.shader.proxy is not None else 0.0
         if self._all_shaded(phase):
             rates |= {"sh": 0.0, "progress": 0.0}
         for name, rate in (("roughness", phase.roughness_rate), ("metallic", phase.metallic_rate)):
@@ -429,6 +458,8 @@ class _Distillation:
         if self.shared is not None and phase.place_weight:
             apart = sum(self.parameters[name].square().mean() for name in self.shared.kinds)
             loss = loss + phase.place_weight * apart
+        if phase.normal_rate and phase.bend_weight:
+            loss = loss + phase.bend_weight * self.parameters["bend"].square().mean()
         return loss
 
     def _gaussians(self) -> Gaussians:
@@ -438,6 +469,8 @@ class _Distillation:
         if self.shared is not None:
             logits |= {name: p[name] + kinds for name, kinds in self.shared.logits().items()}
         channels = {name: torch.sigmoid(logit) for name, logit in logits.items()}
+        if self.shader.proxy is not None:
+            channels["normal"] = unit(self.start.channels["normal"] + p["bend"])
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
     def _scene(self) -> Scene:

@@ -149,17 +149,23 @@ def test_frozen_means_frozen(capture, tmp_path):
     assert torch.allclose(result.light.main.radiance, torch.tensor(1.0))
 
 
-@pytest.mark.parametrize("stop", [10, 60, 85])
-def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
-    short = {
-        "specular": Specular(iterations=20), "diffuse": Diffuse(iterations=50),
-        "joint": Joint(iterations=10), "refine": Refine(iterations=10, samples=4), "light_size": 8, "shadows": True,
-    }  # fmt: skip
-    whole, _ = distilled(capture, tmp_path, **short)
-    job = MemoryJob(tmp_path, stop_at=stop)
+SHORT = {
+    "specular": Specular(iterations=4), "diffuse": Diffuse(iterations=8),
+    "joint": Joint(iterations=4), "refine": Refine(iterations=6, samples=4), "light_size": 8, "shadows": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(capture, tmp_path_factory) -> Scene:
+    return Distill(**SHORT).run(capture, MemoryJob(tmp_path_factory.mktemp("whole")))
+
+
+@pytest.mark.parametrize("stop", [2, 12, 19])
+def test_interrupted_and_continued_gives_the_same_bits(capture, uninterrupted, tmp_path, stop):
+    whole, job = uninterrupted, MemoryJob(tmp_path, stop_at=stop)
     with pytest.raises(Interrupted):
-        Distill(**short).run(capture, job)
-    again = Distill(**short).run(capture, MemoryJob(tmp_path, restored=job.saved))
+        Distill(**SHORT).run(capture, job)
+    again = Distill(**SHORT).run(capture, MemoryJob(tmp_path, restored=job.saved))
     assert whole.gaussians is not None and again.gaussians is not None
     assert whole.light is not None and again.light is not None and whole.light.main and again.light.main
     for name, tensor in whole.gaussians.tensors().items():
