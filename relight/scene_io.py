@@ -53,7 +53,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
         else:
             write_tensors(folder / file, _tensors(part))
         if isinstance(part, Lighting):
-            flags = {"names": list(part.maps), "follows_camera": part.follows_camera}
+            flags = {"names": list(part.maps), "follows_camera": part.follows_camera, "measured": part.measured}
         else:
             flags = getattr(part, "flags", {})
         parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": flags}
@@ -173,9 +173,11 @@ def _write_json(path: Path, document: object) -> None:
         os.fsync(file.fileno())
 
 
-def _lighting(tensors: Mapping[str, Tensor], names: list[str], follows_camera: bool) -> Lighting:
+def _lighting(
+    tensors: Mapping[str, Tensor], names: list[str], follows_camera: bool, measured: bool = False
+) -> Lighting:
     maps = {n: Environment(tensors[f"{i}.radiance"], tensors[f"{i}.rotation"]) for i, n in enumerate(names)}
-    return Lighting(maps, follows_camera)
+    return Lighting(maps, follows_camera, measured)
 
 
 def _tensors(part: Gaussians | Points | Lighting | Mesh) -> dict[str, Tensor]:

@@ -105,4 +105,4 @@ def load(
     names = {view.light or "" for view in scene.views or ()}
     maps = load_maps(folder / Path(light).expanduser(), names)
     turned = {name: m.turned(math.radians(light_turn)).upright(up) for name, m in maps.items()}
-    return replace(scene, light=Lighting(turned, follows))
+    return replace(scene, light=Lighting(turned, follows, measured=True))

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from relight.geometry.camera import Camera
-from relight.geometry.gaussians import Gaussians
-from relight.render.protocol import RasterOptions, SplatRasterizer
-from relight.render.splats import render
-from relight.shading.color import srgb_to_linear
-from relight.vectors import unit
-from relight.views import View, Views
+from relight.fit.places import LEVELS, Sighting
 
 FEWEST = 4
 """Photographs of a place from which on it counts."""
-LEVELS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1.0)
-"""Roughnesses that mirrored light is looked up at."""
 COAT = 0.13
 """Share of mirrored light that divides the two kinds: the coat of a dielectric reflects 0.04 of it, and twice as much
 at grazing angles; metals reflect more than half, of which a light that is itself a first guess shows a part."""
@@ -27,53 +19,8 @@ ONLY = 0.08
 """Share of the changes of radiance that mirrored light explains, that divides them: metals show nothing else."""
 STEEP = 3.0
 """How sharply, per unit of the logarithm."""
-SPREAD = 0.1
-"""Spread of radiance over irradiance / pi that divides the two kinds where mirrored light is not known."""
 TELLING = 0.03
 """Share of the changes of radiance that mirrored light must explain to tell a roughness."""
-
-
-Lit = Callable[[View, Camera], tuple[Tensor, Tensor]]
-"""Of N Gaussians in a photograph's light: (N, 3) irradiance / pi, and (L, N, 3) mirrored radiance of `LEVELS`."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """N Gaussians in one photograph.
-
-    seen: (N,) whether it shows them.  radiance: (N, 3) linear, where it does.  toward: (N, 3) unit vectors to the eye.
-    """
-
-    view: View
-    camera: Camera
-    seen: Tensor
-    radiance: Tensor
-    toward: Tensor
-
-
-def sightings(
-    rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions, *, most: int
-) -> Iterator[Sighting]:
-    """In at most about `most` of the views, evenly chosen.  Not differentiated."""
-    device = gaussians.means.device
-    for index in range(0, len(views), max(1, len(views) // most)):
-        camera, photo = views.camera(index).to(device), views.photo(index)
-        with torch.no_grad():
-            depth = render(rasterizer, gaussians, camera, options=options).median_depth
-            pixel, z = camera.project(gaussians.means)
-            x, y = pixel.floor().long().unbind(-1)
-            inside = (z > 0) & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
-            x, y = x.clamp(0, camera.width - 1), y.clamp(0, camera.height - 1)
-            toward = unit(camera.position - gaussians.means)
-            facing = (gaussians.normals(camera.position) * toward).sum(-1) > 0.3
-            # Within a few pixels of the surface that is seen there.
-            seen = inside & facing & ((z - depth[y, x]).abs() < 5 * z / camera.fx)
-            if photo.alpha is not None:
-                seen = seen & (photo.alpha.to(device)[y, x] > 0.99)
-            if photo.mask is not None:
-                seen = seen & photo.mask.to(device)[y, x]
-            radiance = srgb_to_linear(photo.rgb.to(device))[y, x]
-        yield Sighting(views[index], camera, seen, radiance, toward)
 
 
 @dataclass(frozen=True)
@@ -94,26 +41,18 @@ class Seen:
     together: Tensor
 
 
-def seen_over_views(
-    rasterizer: SplatRasterizer,
-    gaussians: Gaussians,
-    views: Views,
-    options: RasterOptions,
-    lit: Lit,
-    *,
-    most: int = 48,
-) -> Seen:
-    """Of at most about `most` of the views, evenly chosen.  Not differentiated."""
-    n, device = len(gaussians), gaussians.means.device
-    count = torch.zeros(n, 1, device=device)
-    plain, mirrors = torch.zeros(3, n, 3, device=device), torch.zeros(3, len(LEVELS), n, 3, device=device)
-    for place in sightings(rasterizer, gaussians, views, options, most=most):
-        with torch.no_grad():
-            radiance, seen = place.radiance, place.seen[:, None]
-            irradiance, mirrored = lit(place.view, place.camera)
-            count = count + seen
-            plain += torch.stack([radiance, radiance * radiance, irradiance]) * seen
-            mirrors += torch.stack([mirrored, mirrored * mirrored, mirrored * radiance]) * seen
+def seen_over_views(sightings: Iterable[Sighting]) -> Seen:
+    """Of all of them together, at least one."""
+    count = plain = mirrors = None
+    for place in sightings:
+        radiance, mirrored, seen = place.radiance, place.mirrored, place.seen[:, None]
+        if count is None or plain is None or mirrors is None:
+            count = torch.zeros_like(radiance[:, :1])
+            plain, mirrors = radiance.new_zeros(3, *radiance.shape), radiance.new_zeros(3, *mirrored.shape)
+        count += seen
+        plain += torch.stack([radiance, radiance * radiance, place.irradiance]) * seen
+        mirrors += torch.stack([mirrored, mirrored * mirrored, mirrored * radiance]) * seen
+    assert count is not None and plain is not None and mirrors is not None
     mean, square, irradiance = plain / count.clamp_min(1)
     level, level_square, both = mirrors / count.clamp_min(1)
     return Seen(
@@ -165,12 +104,3 @@ def roughness_of(cost: Tensor) -> Tensor:
 def bottom_of(low: Tensor, mid: Tensor, high: Tensor) -> Tensor:
     """Where, -1 to 1, a parabola through values at -1, 0 and 1 is least."""
     return (0.5 * (low - high) / (low - 2 * mid + high).clamp_min(1e-9)).clamp(-1, 1)
-
-
-def likely_metal(spread: Tensor, count: Tensor, irradiance: Tensor, otherwise: float) -> Tensor:
-    """(N,) guess of metallic, 0 to 1, from the spread of radiance over photographs, (N,), the number of photographs
-    (N,) and (N, 3) irradiance / pi; `otherwise` where too few tell.
-    """
-    ratio = spread / irradiance.mean(1).clamp_min(1e-3)
-    guess = torch.sigmoid(STEEP * (ratio.clamp_min(1e-4) / SPREAD).log())
-    return torch.where(count >= FEWEST, guess, otherwise)

@@ -6,16 +6,15 @@ at grazing angles is not taken for metal.  For each trial the base colour that f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from relight.fit.gloss import FEWEST, LEVELS, Lit, bottom_of, roughness_of, sightings
-from relight.geometry.gaussians import Gaussians
-from relight.render.protocol import RasterOptions, SplatRasterizer
+from relight.fit.gloss import FEWEST, bottom_of, roughness_of
+from relight.fit.places import LEVELS, Sighting
 from relight.shading.microfacet import directional_albedo
-from relight.views import Views
 
 COAT = 0.04
 """Reflectance of dielectrics."""
@@ -32,8 +31,6 @@ MIDDLE, STEEP = 0.35, 12.0
 metal is as likely as not."""
 TELLING = 0.97
 """Share of the error of plain colour that the best trial may leave, to tell a roughness."""
-FACING = 0.25
-"""Least cosine between normal and eye."""
 
 
 @dataclass(frozen=True)
@@ -46,38 +43,25 @@ class Verdict:
     base_color: Tensor
 
 
-def judge(
-    rasterizer: SplatRasterizer,
-    gaussians: Gaussians,
-    normals: Tensor,
-    views: Views,
-    options: RasterOptions,
-    lit: Lit,
-    shares: Tensor,
-    *,
-    most: int = 27,
-) -> Verdict:
-    """Of kinds that N Gaussians have (N, K) `shares` of; normals: (N, 3).  Not differentiated."""
+def judge(sightings: Iterable[Sighting], shares: Tensor) -> Verdict:
+    """Of kinds that N places have (N, K) `shares` of.  Not differentiated."""
     n, k = shares.shape
-    squares, products, rests = (torch.zeros(len(LEVELS), len(METALS), n, 3).to(normals) for _ in range(3))
-    plain, count = torch.zeros(3, n, 3).to(normals), torch.zeros(n).to(normals)
-    for place in sightings(rasterizer, gaussians, views, options, most=most):
-        with torch.no_grad():
-            facing = (normals * place.toward).sum(-1)
-            seen = place.seen & (facing > FACING)
-            radiance, count = place.radiance, count + seen
-            weight = seen[:, None] / (radiance.mean(-1, keepdim=True) + DARK) ** 2
-            irradiance, mirrored = lit(place.view, place.camera)
-            plain += torch.stack([torch.ones_like(radiance), radiance, radiance * radiance]) * weight
-            for i, level in enumerate(LEVELS):
-                a, b = (t[:, None] for t in directional_albedo(facing, torch.full_like(facing, level)))
-                for j, metal in enumerate(METALS):
-                    coat = (COAT * (1 - metal) * a + b) * mirrored[i]
-                    colored = metal * a * mirrored[i] + (1 - metal) * irradiance
-                    rest = radiance - coat
-                    squares[i, j] += colored * colored * weight
-                    products[i, j] += colored * rest * weight
-                    rests[i, j] += rest * rest * weight
+    squares, products, rests = (shares.new_zeros(len(LEVELS), len(METALS), n, 3) for _ in range(3))
+    plain, count = shares.new_zeros(3, n, 3), shares.new_zeros(n)
+    for place in sightings:
+        radiance, seen, mirrored = place.radiance, place.seen, place.mirrored
+        count += seen
+        weight = seen[:, None] / (radiance.mean(-1, keepdim=True) + DARK) ** 2
+        plain += torch.stack([torch.ones_like(radiance), radiance, radiance * radiance]) * weight
+        for i, level in enumerate(LEVELS):
+            a, b = (t[:, None] for t in directional_albedo(place.facing, torch.full_like(place.facing, level)))
+            for j, metal in enumerate(METALS):
+                coat = (COAT * (1 - metal) * a + b) * mirrored[i]
+                colored = metal * a * mirrored[i] + (1 - metal) * place.irradiance
+                rest = radiance - coat
+                squares[i, j] += colored * colored * weight
+                products[i, j] += colored * rest * weight
+                rests[i, j] += rest * rest * weight
     color = (products / squares.clamp_min(1e-9)).clamp(0.02, 0.95)
     least_bright = (METAL * torch.tensor(METALS).to(color))[:, None, None]
     color = color * (least_bright / color.amax(-1, keepdim=True)).clamp_min(1)

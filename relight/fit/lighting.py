@@ -20,20 +20,25 @@ DARKEST = 1e-3
 
 
 class FittedLighting:
-    """One map for each light that the photographs name, under Adam; fixed where `given` has maps.
+    """One map for each light that the photographs name, under Adam; fixed where `given` was measured.
 
-    size: rows of a learned map.  brightness: its radiance at the start, linear; 1 is the photographs' white.
+    given: learned maps begin as its maps of the same size, if it has some.  size: rows of a learned map.
+    brightness: its radiance at the start otherwise, linear; 1 is the photographs' white.
     """
 
     def __init__(self, views: Views, given: Lighting | None, *, size: int, brightness: float, device: torch.device):
         self.given = given or Lighting()
-        self.known = bool(self.given.maps)
+        self.known = self.given.measured and bool(self.given.maps)
         if self.known:
             maps = {k: Environment(m.radiance.to(device), m.rotation.to(device)) for k, m in self.given.maps.items()}
             self.given = replace(self.given, maps=maps)
             return
         self.names = sorted({view.light or "" for view in views})
-        self.maps = [LearnableEnvironment.constant(size, brightness).to(device) for _ in self.names]
+        begun = [self.given.maps.get(name, self.given.main) for name in self.names]
+        self.maps = [
+            (LearnableEnvironment.constant(size, brightness) if b is None else LearnableEnvironment(b)).to(device)
+            for b in begun
+        ]
         self.adam = torch.optim.Adam([m.log_radiance for m in self.maps], lr=0.0)
 
     @property
@@ -88,6 +93,11 @@ class FittedLighting:
     def set_rate(self, rate: float) -> None:
         if not self.known:
             self.adam.param_groups[0]["lr"] = rate
+
+    def forget(self) -> None:
+        """Adam's moments, which were of another loss."""
+        if not self.known:
+            self.adam.state.clear()
 
     def step(self) -> None:
         if not self.known:

@@ -83,10 +83,18 @@ def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
     return radiance.view(ROWS, 2 * ROWS, 3)
 
 
-def color_shares(albedo: Tensor) -> Tensor:
-    """(N, KINDS) shares, which sum to 1, of the most common colours in (N, 3) albedo.  Not differentiated."""
-    logs = albedo.detach().clamp_min(1e-3).log()
-    return torch.softmax(-((torch.cdist(logs, _palette(logs, None, KINDS)) / APART) ** 2) / 2, 1)
+def color_kinds(albedo: Tensor) -> Tensor:
+    """(KINDS, 3) logarithms of the most common colours in (N, 3) albedo.  Not differentiated."""
+    return _palette(_log(albedo), None, KINDS)
+
+
+def color_shares(albedo: Tensor, kinds: Tensor) -> Tensor:
+    """(N, K) shares, which sum to 1, of (K, 3) kinds in (N, 3) albedo.  Not differentiated."""
+    return torch.softmax(-((torch.cdist(_log(albedo), kinds) / APART) ** 2) / 2, 1)
+
+
+def _log(albedo: Tensor) -> Tensor:
+    return albedo.detach().clamp_min(1e-3).log()
 
 
 def _palette(values: Tensor, start: Tensor | None, count: int = COLORS, steps: int = 10) -> Tensor:
@@ -123,7 +131,8 @@ def _differences() -> Tensor:
 def _nonnegative(matrix: Tensor, wanted: Tensor, trust: Tensor, start: Tensor | None = None) -> Tensor:
     """(D, 3) x >= 0 that minimises the trusted squares of matrix @ x - wanted, with the priors on light.
 
-    matrix: (N, D).  wanted, trust: (N, 3).  start: x near the minimum, if one is known.  Accelerated projected gradients (Beck and Teboulle, FISTA, 2009).
+    matrix: (N, D).  wanted, trust: (N, 3).  start: x near the minimum, if one is known.
+    Accelerated projected gradients (Beck and Teboulle, FISTA, 2009).
     """
     normal = torch.stack([matrix.mT @ (matrix * trust[:, c : c + 1]) for c in range(3)]) / len(matrix)
     right = torch.stack([matrix.mT @ (wanted[:, c] * trust[:, c]) for c in range(3)]) / len(matrix)

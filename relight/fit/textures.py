@@ -26,7 +26,6 @@ from relight.render.meshes import surface
 from relight.render.proxy import Proxy
 from relight.render.textures import Pyramid, level_of_detail, lookup
 from relight.render.transfer import Shadowed, Transfer, mirrored
-from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator, SplitSum, shade
 from relight.shading.surface import Surface
@@ -37,8 +36,6 @@ MOST_PIXELS = 3_000_000
 """Kept of all photographs together, chosen at random: 350 MB."""
 WHITE = 0.99
 """Encoded; brighter pixels may be brighter than the photograph could hold."""
-DARK = 0.05
-"""Linear errors are relative to the photograph plus this."""
 LEVEL = 1 / 3
 """Finest mips are blurred by no less: of an unresolved texture half the texels would never learn."""
 
@@ -49,6 +46,7 @@ class Pixels:
 
     position, normal, geometric_normal, view: (P, 3), see `Surface`.  uv, uv_dx, uv_dy: (P, 2) and its change to the
     next pixel right and down.  face: (P,).  weights: (P, 3) of its corners.  color: (P, 3) sRGB-encoded photograph.
+    view_index: (P,) of the photograph.
     """
 
     position: Tensor
@@ -61,12 +59,28 @@ class Pixels:
     face: Tensor
     weights: Tensor
     color: Tensor
+    view_index: Tensor
 
     def __len__(self) -> int:
         return len(self.face)
 
     def __getitem__(self, index) -> Pixels:
         return Pixels(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def drawn(self, count: int, views: Views, light_follows: bool, generator: torch.Generator) -> tuple[int, Pixels]:
+        """At most `count` pixels of photographs in one light, and the index of one of these.
+
+        light_follows: the camera, so that each photograph has a light of its own.
+        """
+        one = int(torch.randint(len(self), (1,), generator=generator))
+        view = int(self.view_index[one])
+        count = min(count, len(self))
+        names = {v.light for v in views}
+        if not light_follows and len(names) < 2:
+            return view, self[torch.randint(len(self), (count,), generator=generator)]
+        same = torch.tensor([i == view if light_follows else v.light == views[view].light for i, v in enumerate(views)])
+        lit = same[self.view_index].nonzero()[:, 0]
+        return view, self[lit[torch.randint(len(lit), (count,), generator=generator)]]
 
     def surface(self, base_color: Tensor, roughness: Tensor, metallic: Tensor) -> Surface:
         """With (P, 3), (P,) and (P,) materials."""
@@ -103,7 +117,7 @@ class Pixels:
                 parts.append(Pixels(
                     s.position[kept], s.normal[kept], s.geometric_normal[kept], s.view[kept],
                     _interpolated(mesh.uv, mesh, face, weights), right[at][kept], down[at][kept], face, weights,
-                    photo.rgb[at][kept],
+                    photo.rgb[at][kept], torch.full_like(face, index),
                 ))  # fmt: skip
         found = Pixels(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pixels)))
         if not len(found):
@@ -179,24 +193,6 @@ class LearnableTextures(nn.Module):
             weight = pairs * torch.exp(-10 * guide.diff(dim=axis).abs().mean(-1))
             total = total + (values.diff(dim=axis).abs() * weight[..., None]).sum() / pairs.sum().clamp_min(1)
         return total
-
-
-def unbiased_loss(first: Tensor, second: Tensor, expected: Tensor) -> Tensor:
-    """The squared relative error of radiance known by two independent estimates, (P, 3) each, linear: noise cancels.
-
-    expected: (P, 3) encoded; where it is white, more light is no error.
-    """
-    wanted = srgb_to_linear(expected)
-    scale = 1 / (wanted + DARK)
-    # Decided by both together, so that noise picks no side.
-    over = (expected > WHITE) & (first.detach() + second.detach() > 2 * wanted)
-    product = (first - wanted) * (second - wanted) * scale * scale
-    return torch.where(over, 0.0, product).mean()
-
-
-def display(radiance: Tensor) -> Tensor:
-    """Encoded, (P, 3); above white a hundredth of the slope stays, so that too bright pixels can be mended."""
-    return linear_to_srgb(torch.where(radiance > 1, 1 + 0.01 * (radiance - 1), radiance))
 
 
 @dataclass(frozen=True)

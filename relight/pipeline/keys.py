@@ -37,7 +37,7 @@ def data_key(scene: Scene) -> str:
             for path in (view.image_path, view.mask_path):
                 digest.update(b"-" if path is None else _sampled(path))
     if scene.light is not None:
-        add([scene.light.follows_camera, list(scene.light.maps)])
+        add([scene.light.follows_camera, scene.light.measured, list(scene.light.maps)])
         for light in scene.light.maps.values():
             digest.update(_bytes(light.radiance) + _bytes(light.rotation))
     if scene.points is not None:

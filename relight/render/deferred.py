@@ -12,7 +12,7 @@ from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import SplatRender, render
-from relight.shading.color import linear_to_srgb
+from relight.shading.color import exposed
 from relight.shading.surface import Surface
 from relight.vectors import unit
 
@@ -111,12 +111,8 @@ def blend(buffer: GBuffer, radiance: Tensor) -> Tensor:
 
 
 def displayed(buffer: GBuffer, radiance: Tensor) -> Tensor:
-    """(H, W, 3) sRGB-encoded, premultiplied picture of (N, 3) linear radiance of the buffer's points.
-
-    Above 1, where photographs are white, a hundredth of the slope stays, so that too bright pixels can be mended.
-    """
-    clipped = torch.where(radiance > 1, 1 + 0.01 * (radiance - 1), radiance)
-    return buffer.spread(linear_to_srgb(clipped)) * buffer.splat.alpha[..., None]
+    """(H, W, 3) sRGB-encoded, premultiplied picture of (N, 3) linear radiance of the buffer's points; see `exposed`."""
+    return buffer.spread(exposed(radiance)) * buffer.splat.alpha[..., None]
 
 
 def _towards(normal: Tensor, view: Tensor) -> Tensor:

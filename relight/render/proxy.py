@@ -20,7 +20,7 @@ from relight.shading.color import srgb_to_linear
 from relight.shading.surface import Surface
 from relight.vectors import unit
 
-PIXELS = 1.5
+PIXELS = 2.0
 """Side of a voxel in pixels of a typical photograph: finer ones follow the noise of the depth, not the surface."""
 TRUNCATION = 4.0
 """Voxels before and behind a surface that hold distances."""

@@ -16,3 +16,11 @@ def linear_to_srgb(linear: Tensor) -> Tensor:
     """IEC 61966-2-1: linear light to display values, any shape.  Not clipped; finite gradient at 0."""
     high = 1.055 * linear.clamp_min(0.0031308) ** (1 / 2.4) - 0.055
     return torch.where(linear <= 0.0031308, linear * 12.92, high)
+
+
+def exposed(radiance: Tensor) -> Tensor:
+    """Linear light to display values as a photograph holds it, any shape.
+
+    Above 1, where photographs are white, a hundredth of the slope stays, so that too bright pixels can be mended.
+    """
+    return linear_to_srgb(torch.where(radiance > 1, 1 + 0.01 * (radiance - 1), radiance))

@@ -16,10 +16,12 @@ class Lighting:
     nothing is known but the frame.
     follows_camera: the maps are in the camera's frame instead of the world's, as on a turntable, where the object turns
     and neither camera nor light does.
+    measured: the maps were given with the photographs; a fit keeps them as they are.
     """
 
     maps: Mapping[str, Environment] = field(default_factory=dict)
     follows_camera: bool = False
+    measured: bool = False
 
     @staticmethod
     def everywhere(light: Environment) -> Lighting:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.gloss import LEVELS, Seen, metallic_and_roughness, seen_over_views
+from relight.fit.begin import begin
 from relight.fit.judge import judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
+from relight.fit.places import Places
 from relight.fit.shared import SharedMaterials
-from relight.fit.sky import color_shares, solve_light, solve_shading
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
@@ -25,19 +25,18 @@ from relight.render.deferred import GBuffer, blend, displayed
 from relight.render.protocol import RasterOptions
 from relight.render.proxy import Proxy, fuse
 from relight.render.relit import Shader
-from relight.render.splats import create_rasterizer
+from relight.render.splats import create_rasterizer, render
 from relight.render.transfer import bake
 from relight.scene import Scene
 from relight.shading.environment import Environment
-from relight.shading.lights import FAR
-from relight.shading.surface import reflect
 from relight.stages.base import Checkpoint, Job, Stage
-from relight.vectors import unit
-from relight.views import Photo, View, Views
+from relight.views import Photo, Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
 MESH = ("vertices", "faces", "normals", "colors")
+TURNED = 0.25
+"""Change of metallic after which base colour is found anew."""
 ALL = 8.0
 """Logit of a progress of 1."""
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
@@ -79,10 +78,6 @@ class Phase:
     """Weight of differences in base colour between neighbouring pixels: what light can explain, light shall explain."""
     smooth_weight: float = 0.0
     """Weight of differences in roughness and metallic between neighbouring pixels of like colour (R3DG, IRGS)."""
-    normal_rate: float = 0.0
-    """Learning rate of what each Gaussian adds to its normal of length 1.  Needs `shadows`."""
-    bend_weight: float = 0.1
-    """Weight of the squares of that."""
     judge: bool = False
     """Judge anew, before it begins and in the light found so far, which kinds of material are metal and how rough."""
 
@@ -224,7 +219,6 @@ class _Distillation:
         for name, value in MATERIALS.items():
             shape = (n, 3) if name == "base_color" else (n,)
             tensors[name] = torch.full(shape, math.log(value / (1 - value)), device=job.device)
-        tensors["bend"] = torch.zeros(n, 3, device=job.device)
         self.parameters = Parameters(tensors, dict.fromkeys(tensors, 0.0))
         self.light = FittedLighting(
             views, scene.light, size=options.light_size, brightness=options.light_start, device=job.device
@@ -277,82 +271,48 @@ class _Distillation:
     def _make_shadows(self) -> None:
         """A mesh from the splat as it is now; then light and base colour as if all were diffuse."""
         cameras = [self.views.camera(i).to(self.job.device) for i in range(len(self.views))]
-        splat = self._gaussians().detach()
-        proxy = Proxy(fuse(self.rasterizer, splat, cameras, options=self.raster))
+        proxy = Proxy(fuse(self.rasterizer, self._gaussians().detach(), cameras, options=self.raster))
         self.places, normals, look = proxy.closest(self.parameters["means"])
         light = self.light.now().main
         self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
-        albedo = self._solve(splat, look)
-        # Photographs are taken together only as far as the same light means the same place mirrors the same.
-        seen = (
-            [self._seen(splat, self.views)] if self.light.given.follows_camera else self._seen_by_light(splat).values()
-        )
-        shares = color_shares(albedo)
-        guess = metallic_and_roughness(
-            list(seen), shares, self.options.metallic_start, self.options.roughness_start
-        ).clamp(0.03, 0.97)
-        self.shared = SharedMaterials(shares, {"metallic": guess[:, 0].logit(), "roughness": guess[:, 1].logit()})
+        o = self.options
+        start = {"metallic": o.metallic_start, "roughness": o.roughness_start}
+        begun = begin(self._places(), self.views, self.light, look, **start)
+        kinds = {"metallic": begun.metallic.logit(), "roughness": begun.roughness.logit()}
+        self.shared = SharedMaterials(begun.shares, kinds)
         with torch.no_grad():
-            self.parameters["base_color"].copy_(torch.logit(albedo.clamp(0.02, 0.95)))
+            self.parameters["base_color"].copy_(torch.logit(begun.albedo.clamp(0.02, 0.95)))
             for name in self.shared.kinds:
                 self.parameters[name].zero_()
-
-    def _solve(self, splat: Gaussians, look: Tensor) -> Tensor:
-        """(N, 3) albedo of Gaussians with an (N, 3) linear look, as if all were diffuse; learned light begins anew."""
-        transfer = self.shader.transfer
-        assert transfer is not None
-        if self.light.known or self.light.given.follows_camera:
-            seen = self._seen(splat, self.views)
-            return torch.where(seen.count[:, None] > 0, seen.mean / seen.irradiance.clamp_min(1e-3), 0.5)
-        if not self.light.several:
-            shading = solve_shading(look, transfer)
-            self.light.start(dict.fromkeys(self.light.names, shading.radiance))
-            return shading.albedo
-        by_light = self._seen_by_light(splat)
-        means = torch.stack([torch.where(seen.count[:, None] > 0, seen.mean, look) for seen in by_light.values()])
-        albedo = solve_shading(means.mean(0), transfer).albedo
-        radiance = [solve_light(mean, albedo, transfer) for mean in means]
-        self.light.start(dict(zip(by_light, radiance, strict=True)))
-        return albedo
-
-    def _seen_by_light(self, splat: Gaussians) -> dict[str, Seen]:
-        """What the photographs under each light show."""
-        names = sorted({view.light or "" for view in self.views})
-        groups = {n: replace(self.views, views=tuple(v for v in self.views if (v.light or "") == n)) for n in names}
-        return {name: self._seen(splat, group) for name, group in groups.items()}
-
-    def _seen(self, splat: Gaussians, views: Views) -> Seen:
-        return seen_over_views(self.rasterizer, splat, views, self.raster, self._lit)
-
-    def _lit(self, view: View, camera: Camera) -> tuple[Tensor, Tensor]:
-        """See `relight.fit.gloss.Lit`."""
-        transfer, proxy, normals = self.shader.transfer, self.shader.proxy, self.start.channels["normal"]
-        assert transfer is not None and proxy is not None
-        light = self.light.of(view, camera)
-        mirror = reflect(unit(camera.position - self.places), normals)
-        blocked, other = proxy.glowing.incoming(self.places, mirror, torch.full_like(mirror[:, 0], FAR))
-        sky = torch.stack([light.reflection(mirror, torch.full_like(mirror[:, 0], level)) for level in LEVELS])
-        return transfer.irradiance(light), torch.where(blocked[:, None], other, sky)
-
-    def _judge(self, shared: SharedMaterials) -> None:
-        """Metallic and roughness of the kinds, and base colour where it was found for another metallic."""
-        with torch.no_grad():
-            before = self._gaussians()
-            args = self.start.channels["normal"], self.views, self.raster, self._lit, shared.shares
-            verdict = judge(self.rasterizer, before, *args)
-            for name, found in (("metallic", verdict.metallic), ("roughness", verdict.roughness)):
-                shared.set(name, found.clamp(0.03, 0.97).logit())
-            turned = (self._gaussians().channels["metallic"] - before.channels["metallic"]).abs() > 0.25
-            turned = turned[:, None] & verdict.base_color.isfinite()
-            base_color = self.parameters["base_color"]
-            base_color.copy_(torch.where(turned, verdict.base_color.logit(), base_color))
-        self.parameters.forget("base_color")
 
     def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
         self.start = replace(self.start, channels={**self.start.channels, "normal": normals})
         transfer = bake(proxy, self.places, normals, rotation, seed=self.job.seed)
         self.shader = Shader(self.rasterizer, self.raster, proxy, transfer)
+
+    def _places(self) -> Places:
+        """The Gaussians as places on the proxy."""
+        proxy, transfer, splat = self.shader.proxy, self.shader.transfer, self._gaussians().detach()
+        assert proxy is not None and transfer is not None
+
+        def depth(camera: Camera) -> Tensor:
+            return render(self.rasterizer, splat, camera, options=self.raster).median_depth
+
+        return Places(self.places, self.start.channels["normal"], proxy, transfer, depth)
+
+    def _judge(self, shared: SharedMaterials) -> None:
+        """Metallic and roughness of the kinds, and base colour where it was found for another metallic."""
+        with torch.no_grad():
+            before = self._gaussians().channels["metallic"]
+            verdict = judge(self._places().in_views(self.views, self.light), shared.shares)
+            for name, found in (("metallic", verdict.metallic), ("roughness", verdict.roughness)):
+                shared.set(name, found.clamp(0.03, 0.97).logit())
+            turned = (self._gaussians().channels["metallic"] - before).abs() > TURNED
+            turned = turned[:, None] & verdict.base_color.isfinite()
+            base_color = self.parameters["base_color"]
+            base_color.copy_(torch.where(turned, verdict.base_color.logit(), base_color))
+        self.parameters.forget("base_color")
 
     def _free_metallic(self) -> None:
         """From metals to mostly dielectrics, all of one grey, so that shading is explained by light first."""
@@ -374,7 +334,6 @@ class _Distillation:
         }
         rates = {name: rate * phase.geometry_rate for name, rate in shapes.items()}
         rates |= {"sh": 2.5e-4 * phase.look_rate, "progress": phase.progress_rate, "base_color": phase.material_rate}
-        rates["bend"] = phase.normal_rate if self.shader.proxy is not None else 0.0
         if self._all_shaded(phase):
             rates |= {"sh": 0.0, "progress": 0.0}
         for name, rate in (("roughness", phase.roughness_rate), ("metallic", phase.metallic_rate)):
@@ -458,8 +417,6 @@ class _Distillation:
         if self.shared is not None and phase.place_weight:
             apart = sum(self.parameters[name].square().mean() for name in self.shared.kinds)
             loss = loss + phase.place_weight * apart
-        if phase.normal_rate and phase.bend_weight:
-            loss = loss + phase.bend_weight * self.parameters["bend"].square().mean()
         return loss
 
     def _gaussians(self) -> Gaussians:
@@ -469,8 +426,6 @@ class _Distillation:
         if self.shared is not None:
             logits |= {name: p[name] + kinds for name, kinds in self.shared.logits().items()}
         channels = {name: torch.sigmoid(logit) for name, logit in logits.items()}
-        if self.shader.proxy is not None:
-            channels["normal"] = unit(self.start.channels["normal"] + p["bend"])
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
     def _scene(self) -> Scene:

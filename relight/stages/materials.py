@@ -8,45 +8,43 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate as resized
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.gloss import likely_metal
-from relight.fit.sky import solve_shading
-from relight.fit.textures import (
-    LearnableTextures,
-    Pixels,
-    Shading,
-    display,
-    glowing,
-    photographed,
-    to_vertices,
-    unbiased_loss,
-)
+from relight.fit.begin import Beginning, begin
+from relight.fit.judge import judge
+from relight.fit.lighting import FittedLighting
+from relight.fit.losses import noisy_error
+from relight.fit.places import Places
+from relight.fit.sky import color_shares
+from relight.fit.textures import LearnableTextures, Pixels, Shading, glowing, photographed, to_vertices
+from relight.geometry.camera import Camera
 from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh
 from relight.render import tracing
 from relight.render.atlas import Texels, texture_size, unwrap
 from relight.render.baking import bake_occlusion, completed
-from relight.render.meshes import create_mesh_rasterizer
+from relight.render.meshes import create_mesh_rasterizer, surface_at
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.proxy import Proxy
 from relight.render.transfer import bake
 from relight.scene import Scene
-from relight.shading.color import linear_to_srgb
-from relight.shading.environment import Environment
-from relight.shading.learnable import LearnableEnvironment
-from relight.shading.lighting import Lighting
+from relight.shading.color import exposed, linear_to_srgb, srgb_to_linear
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
+
+ALL = 8.0
+"""Logit of a progress of 1."""
+TURNED = 0.25
+"""Change of metallic after which base colour is found anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshMaterials(Stage):
     """Base colour, roughness, metallic and light of a mesh: of the stage `mesh`, or a model given by `data.mesh`.
 
-    Shape, texture coordinates and normal map stay as they are.  Begins with what textures and light hold already;
-    without light, with a closed-form guess.  First split-sum with baked shadows, which has no noise, then Monte Carlo.
+    `distill` by the mesh renderer.  Shape, texture coordinates and normal map stay as they are.  Begins with what
+    textures and light hold already; without light, with a closed-form guess.  First split-sum with baked shadows, which
+    has no noise, then Monte Carlo.  Light is treated as `distill` does.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "asset")
@@ -67,7 +65,10 @@ class MeshMaterials(Stage):
     rays: int = 2
     """A pixel and step of split-sum, along what surfaces mirror."""
     start: Literal["auto", "guess", "textures"] = "auto"
-    """textures: what asset and scene hold.  guess: from photographs alone.  auto: textures if there is light."""
+    """textures: what asset and scene hold.  guess: from photographs alone.  auto: textures if a stage found light."""
+    judge: bool = True
+    """After a guess, judge anew before Monte Carlo, in the light found so far, what is metal and how rough; until then
+    neither is learned, as split-sum's error would be paid for with it.  Needs `shadows`."""
     metallic_start: float = 0.1
     """Metallic at the start of a guess, where photographs do not tell by how colour moves with the eye.  0 to 1."""
     roughness_start: float = 0.6
@@ -159,72 +160,90 @@ class _TextureFit:
         self.texels = Texels.of(self.mesh, size, size, self.rasterizer)
         self.pixels = Pixels.of(self.mesh, views, self.rasterizer, seed=job.seed)
         self.seen = photographed(self.mesh, self.texels, views, self.rasterizer)
+        self.light = FittedLighting(
+            views, scene.light, size=options.light_size, brightness=1.0, device=torch.device("cpu")
+        )
         look, weight = to_vertices(self.mesh, self.texels, self.seen.radiance, self.seen.confidence)
-        self.shading = self._shading(look)
-        light, materials = self._start(look, weight)
-        self.light = LearnableEnvironment(light)
-        shown = linear_to_srgb(self.seen.radiance.clamp(0, 1))
+        guesses = options.start == "guess" or (options.start == "auto" and not self._was_fitted())
+        self.shading, self.begun, self.shown = Shading(self.mesh), None, weight > 0.05
+        if options.shadows or guesses:
+            self.places, tracer = self._places(look)
+            if options.shadows:
+                self.shading = Shading(self.mesh, self.places.proxy, self.places.transfer, tracer)
+        materials = self._guessed(look) if guesses else self._held()
         wrap = self._texture_of("base_color_texture")
         self.textures = LearnableTextures(
-            self._picture(materials), self._picture(shown), 0.7, ("repeat", "repeat") if wrap is None else wrap.wrap
-        )
-        groups = [(self.textures.materials, "material_rate"), (self.textures.progress, "progress_rate"),
-                  (self.textures.look, "look_rate"), (self.light.log_radiance, "light_rate")]  # fmt: skip
-        self.adam = torch.optim.Adam([{"params": [p], "lr": getattr(options, n)} for p, n in groups], betas=(0.9, 0.99))
-        self.named = {"materials": groups[0][0], "progress": groups[1][0], "look": groups[2][0], "light": groups[3][0]}
+            self._picture(materials), self._picture(linear_to_srgb(self.seen.radiance.clamp(0, 1))),
+            0.7, ("repeat", "repeat") if wrap is None else wrap.wrap,
+        )  # fmt: skip
+        self.blends = not self.light.several
+        if not self.blends:
+            with torch.no_grad():
+                self.textures.progress.fill_(ALL)
+        self.named = {n: getattr(self.textures, n) for n in ("materials", "progress", "look")}
+        self.adam = torch.optim.Adam([{"params": [p]} for p in self.named.values()], betas=(0.9, 0.99))
         self.step, self.quality = 0, 0.0
         if job.restored is not None:
             self._restore(job.restored)
 
-    def _shading(self, look: Tensor) -> Shading:
-        if not self.options.shadows:
-            return Shading(self.mesh)
+    def _was_fitted(self) -> bool:
+        """Whether a stage found light for the materials that the asset has."""
+        light = self.scene.light
+        return light is not None and light.main is not None and not light.measured and bool(self.mesh.materials)
+
+    def _places(self, look: Tensor) -> tuple[Places, tracing.Glowing]:
+        """The mesh's vertices, which glow with (V, 3) `look`."""
         bare = glowing(self.mesh, look)
-        proxy = Proxy(bare)
+        proxy, main = Proxy(bare), self.light.now().main
         assert bare.normals is not None
-        rotation = self._given_light().rotation
-        transfer = bake(proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, rotation, seed=self.job.seed)
-        return Shading(self.mesh, proxy, transfer, tracing.Glowing(tracing.EmbreeTracer(bare), look))
+        points = bare.vertices + proxy.lift * bare.normals
+        rotation = torch.eye(3) if main is None else main.rotation
+        transfer = bake(proxy, points, bare.normals, rotation, seed=self.job.seed)
 
-    def _given_light(self) -> Environment:
-        rows = self.options.light_size
-        return self._known_light() or Environment(torch.ones(rows, 2 * rows, 3))
+        def depth(camera: Camera) -> Tensor:
+            return self.rasterizer.rasterize(bare.vertices, bare.faces, camera).depth
 
-    def _known_light(self) -> Environment | None:
-        return None if self.scene.light is None else self.scene.light.of_world
+        return Places(points, bare.normals, proxy, transfer, depth), proxy.glowing
 
-    def _start(self, look: Tensor, weight: Tensor) -> tuple[Environment, Tensor]:
-        """Light, and (T, 5) materials of texels."""
-        o, mesh = self.options, self.mesh
-        if o.start == "textures" or (o.start == "auto" and self._known_light() is not None and mesh.materials):
-            return self._given_light(), self._held()
-        transfer, bare = self.shading.transfer, glowing(mesh, look)
-        if transfer is None:
-            assert bare.normals is not None
-            proxy = Proxy(bare)
-            transfer = bake(
-                proxy, bare.vertices + proxy.lift * bare.normals, bare.normals, self._given_light().rotation
-            )
-        known = weight > 0.05
-        if int(known.sum()) < 16:
+    def _guessed(self, look: Tensor) -> Tensor:
+        """(T, 5) materials of texels from photographs alone; learned light begins anew."""
+        if int(self.shown.sum()) < 16:
             raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
-        some = replace(transfer, weights=transfer.weights[known], bounced=transfer.bounced[known])
-        shading = solve_shading(look[known], some)
-        rows = o.light_size
-        finer = resized(shading.radiance.permute(2, 0, 1)[None], (rows, 2 * rows))[0].permute(1, 2, 0)
-        light = Environment(finer.clamp_min(1e-3 * float(finer.mean())), self._given_light().rotation)
-        corners = mesh.faces.long()[self.texels.face]
-        irradiance = (transfer.irradiance(light)[corners] * self.texels.weights[..., None]).sum(1).clamp_min(1e-3)
-        albedo = (self.seen.radiance / irradiance).clamp(0.02, 0.95)
-        # The inverse of how confidence was made; views are half as good as one from the front on average.
-        views = -2 * torch.log1p(-self.seen.confidence.clamp_max(0.9999))
-        metal = likely_metal(self.seen.spread, views, irradiance, o.metallic_start).clamp(0.03, 0.97)
-        return light, torch.cat([albedo, torch.full_like(albedo[:, :1], o.roughness_start), metal[:, None]], 1)
+        o, some = self.options, self.places[self.shown]
+        start = {"metallic": o.metallic_start, "roughness": o.roughness_start}
+        begun = self.begun = begin(some, self.views, self.light, look[self.shown], **start)
+        lit = self._at_texels(look[self.shown] / begun.albedo.clamp_min(1e-3), otherwise=1.0).clamp_min(1e-3)
+        albedo = (self.seen.radiance / lit).clamp(0.02, 0.95)
+        return torch.cat([albedo, self._of_kinds(begun, albedo)], 1)
+
+    def _of_kinds(self, begun: Beginning, albedo: Tensor) -> Tensor:
+        """(T, 2) roughness and metallic of texels of (T, 3) albedo."""
+        return color_shares(albedo, begun.colors) @ torch.stack([begun.roughness, begun.metallic], 1)
+
+    def _at_texels(self, values: Tensor, *, otherwise: float) -> Tensor:
+        """(T, C) of (S, C) values of the vertices that photographs show."""
+        everywhere = torch.full((len(self.mesh.vertices), values.shape[1]), otherwise)
+        everywhere[self.shown] = values
+        return (everywhere[self.mesh.faces.long()[self.texels.face]] * self.texels.weights[..., None]).sum(1)
+
+    def _judge(self, begun: Beginning) -> None:
+        """Roughness and metallic of all texels, and base colour where it was found for another metallic."""
+        some = self.places[self.shown]
+        verdict = judge(some.in_views(self.views, self.light), begun.shares)
+        metallic = torch.where(verdict.metallic.isfinite(), verdict.metallic, begun.metallic).clamp(0.03, 0.97)
+        roughness = torch.where(verdict.roughness.isfinite(), verdict.roughness, begun.roughness).clamp(0.03, 0.97)
+        with torch.no_grad():
+            before = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
+            now, _ = to_vertices(self.mesh, self.texels, before[:, :3], self.seen.confidence)
+            factor = (verdict.base_color / now[self.shown].clamp_min(1e-3)).nan_to_num(1.0)
+            kinds = self._of_kinds(replace(begun, metallic=metallic, roughness=roughness), before[:, :3])
+            turned = (kinds[:, 1:] - before[:, 4:]).abs() > TURNED
+            color = (before[:, :3] * self._at_texels(factor, otherwise=1.0)).clamp(0.02, 0.95)
+            after = torch.cat([torch.where(turned, color, before[:, :3]), kinds], 1)
+            self.textures.materials.copy_(self._picture(after).clamp(0.02, 0.98).logit())
 
     def _held(self) -> Tensor:
         """(T, 5) materials that the asset has now."""
-        from relight.render.meshes import surface_at
-
         eye = self.texels.at(self.mesh, "vertices") + self.texels.normals(self.mesh)
         with torch.no_grad():
             s, _ = surface_at(self.mesh, self.texels.face, self.texels.weights, eye)
@@ -235,9 +254,13 @@ class _TextureFit:
         total = o.iterations + o.sampled_iterations
         while self.step < total:
             sampled = self.step >= o.iterations
-            if self.step == o.iterations and o.iterations:
+            if self.step == o.iterations:
+                if self._judges():
+                    assert self.begun is not None
+                    self._judge(self.begun)
                 # Moments of another loss.
                 self.adam.state.clear()
+                self.light.forget()
             self._set_rates((self.step - o.iterations) / max(o.sampled_iterations, 1) if sampled else
                             self.step / max(o.iterations, 1), sampled)  # fmt: skip
             loss, error = self._one_step(sampled)
@@ -252,32 +275,39 @@ class _TextureFit:
                 self.job.checkpoint(self._checkpoint())
         return self._scene()
 
+    def _judges(self) -> bool:
+        o = self.options
+        return o.judge and o.shadows and self.begun is not None and o.sampled_iterations > 0
+
     def _set_rates(self, share: float, sampled: bool) -> None:
         """Falling to a tenth in each phase, by half in the second, whose steps are noisier."""
-        fall = 10 ** -max(0.0, min(share, 1.0)) * (0.5 if sampled else 1.0)
-        names = ("material_rate", "progress_rate", "look_rate", "light_rate")
-        for group, name in zip(self.adam.param_groups, names, strict=True):
-            group["lr"] = getattr(self.options, name) * fall
+        o, fall = self.options, 10 ** -max(0.0, min(share, 1.0)) * (0.5 if sampled else 1.0)
+        rates = (o.material_rate, o.progress_rate * self.blends, o.look_rate * self.blends)
+        for group, rate in zip(self.adam.param_groups, rates, strict=True):
+            group["lr"] = rate * fall
+        self.light.set_rate(o.light_rate * fall)
 
     def _one_step(self, sampled: bool) -> tuple[float, float]:
         o = self.options
-        count = min(o.sampled_pixels if sampled else o.pixels, len(self.pixels))
-        pixels = self.pixels[torch.randint(len(self.pixels), (count,), generator=self.generator)]
-        light, (points, progress, look) = self.light.light(), self.textures.at(pixels)
+        count = o.sampled_pixels if sampled else o.pixels
+        view, pixels = self.pixels.drawn(count, self.views, self.light.given.follows_camera, self.generator)
+        light = self.light.of(self.views[view], self.views.camera(view))
+        points, progress, look = self.textures.at(pixels)
         if sampled:
             estimator = FastMonteCarlo(o.samples)
             first, radiance = (
                 self.shading.sampled(points, light, estimator, seed=1_000_003 * (2 * self.step + i) + self.job.seed)
                 for i in range(2)
             )
-            loss = o.direct_weight * unbiased_loss(first, radiance, pixels.color)
+            loss = o.direct_weight * noisy_error(first, radiance, srgb_to_linear(pixels.color))
         else:
             radiance = self.shading.split_sum(pixels, points, light, rays=o.rays, seed=self.step)
-            loss = o.direct_weight * (display(radiance) - pixels.color).abs().mean()
-        # Noise must not teach the blend, which would hide it.
-        shown = display(radiance.detach() if sampled else radiance)
-        color = progress * shown + (1 - progress) * look
-        loss = loss + (color - pixels.color).abs().mean() + o.progress_weight * (1 - progress).square().mean()
+            loss = o.direct_weight * (exposed(radiance) - pixels.color).abs().mean()
+        if self.blends:
+            # Noise must not teach the blend, which would hide it.
+            shown = exposed(radiance.detach() if sampled else radiance)
+            loss = loss + (progress * shown + (1 - progress) * look - pixels.color).abs().mean()
+            loss = loss + o.progress_weight * (1 - progress).square().mean()
         if o.white_weight:
             loss = loss + o.white_weight * self.light.whiteness_penalty()
         if o.smooth_weight:
@@ -286,9 +316,13 @@ class _TextureFit:
             dark = (1 - 2 * points.base_color.amax(-1)).clamp_min(0)
             loss = loss + o.metal_weight * (points.metallic * dark).mean()
         loss.backward()
+        grown = self.textures.materials.grad
+        if grown is not None and not sampled and self._judges():
+            grown[..., 3:] = 0
         self.adam.step()
         self.adam.zero_grad()
-        return float(loss.detach()), float((display(radiance.detach()) - pixels.color).square().mean())
+        self.light.step()
+        return float(loss.detach()), float((exposed(radiance.detach()) - pixels.color).square().mean())
 
     def _texture_of(self, name: str) -> Texture | None:
         return getattr(self.mesh.materials[0], name) if self.mesh.materials else None
@@ -301,7 +335,6 @@ class _TextureFit:
         with torch.no_grad():
             values = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
             values = self._picture(values)
-            light = replace(self.light.light(), radiance=self.light.light().radiance.clone())
         wrap, held = self.textures.wrap, self.mesh.materials[0] if self.mesh.materials else Material()
         occlusion = held.occlusion_texture
         if occlusion is None and self.options.occlusion_rays:
@@ -324,18 +357,19 @@ class _TextureFit:
             double_sided=held.double_sided,
         )
         return replace(
-            self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=Lighting.everywhere(light)
+            self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=self.light.found()
         )
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}
         for name, p in self.named.items():
             tensors |= {f"adam.{key}.{name}": v for key, v in self.adam.state.get(p, {}).items()}
-        return Checkpoint(self.step, tensors, {"quality": self.quality})
+        return Checkpoint(self.step, {**tensors, **self.light.state()}, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.quality = saved.step, float(str(saved.values["quality"]))
         self.generator.set_state(saved.tensors["generator"])
+        self.light.restore(saved.tensors)
         with torch.no_grad():
             for name, p in self.named.items():
                 p.copy_(saved.tensors[name])

@@ -204,7 +204,7 @@ def color_error(result: Scene, *, scaled: bool) -> float:
 
 
 def test_a_light_that_is_given_stays_and_tells_the_scale_of_base_colour(capture, tmp_path):
-    given = replace(capture, light=Lighting.everywhere(sky()))
+    given = replace(capture, light=Lighting({"": sky()}, measured=True))
     result, _ = distilled(given, tmp_path)
     assert result.light is not None and result.light.main is not None
     assert torch.equal(result.light.main.radiance, sky().radiance)
@@ -230,7 +230,7 @@ def test_photographs_under_several_lights_give_a_map_each(tmp_path, shadows):
 def test_light_of_a_turntable_follows_the_camera(tmp_path, known):
     lighting = Lighting({"": sky()}, follows_camera=True)
     scene = photographed(tmp_path, lighting)
-    scene = replace(scene, light=lighting if known else Lighting(follows_camera=True))
+    scene = replace(scene, light=replace(lighting, measured=True) if known else Lighting(follows_camera=True))
     result, job = distilled(scene, tmp_path, shadows=not known)
     assert result.light is not None and result.light.follows_camera and result.light.main is not None
     assert color_error(result, scaled=not known) < 0.06

@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from meshed_ball import ball_splat
+from meshed_ball import ball_mesh, ball_splat
 
 from relight.export.images import write_image
-from relight.fit.gloss import FEWEST, LEVELS, metallic_and_roughness, roughness_of, seen_over_views
+from relight.fit.gloss import FEWEST, metallic_and_roughness, roughness_of, seen_over_views
 from relight.fit.judge import judge
+from relight.fit.lighting import FittedLighting
+from relight.fit.places import LEVELS, Places
+from relight.fit.textures import glowing
 from relight.geometry.camera import Camera
 from relight.geometry.transforms import look_at
 from relight.render.deferred import displayed, gbuffer
-from relight.render.protocol import RasterOptions
-from relight.render.splats import create_rasterizer
+from relight.render.proxy import Proxy
+from relight.render.splats import create_rasterizer, render
+from relight.render.transfer import bake
 from relight.shading.environment import Environment
+from relight.shading.lighting import Lighting
 from relight.shading.shade import SplitSum, shade
-from relight.shading.surface import reflect
 from relight.vectors import unit
 from relight.views import View, Views
 
@@ -50,11 +54,19 @@ def photographs(folder: Path, metallic: torch.Tensor, roughness: torch.Tensor, c
     return Views(tuple(views))
 
 
-def lit(view: View, camera: Camera):
-    normals, light = unit(ball_splat().means), sky()
-    mirror = reflect(unit(camera.position - normals), normals)
-    mirrored = [light.reflection(mirror, torch.full_like(mirror[:, 0], level)) for level in LEVELS]
-    return light.irradiance(normals), torch.stack(mirrored)
+def sightings(views: Views):
+    """Of the places of the splat, in the light that is known."""
+    splat, rasterizer = ball_splat(), create_rasterizer()
+    mesh = ball_mesh()
+    proxy = Proxy(glowing(mesh, torch.full_like(mesh.vertices, 0.2)))
+    normals = unit(splat.means)
+    points = splat.means + proxy.lift * normals
+    places = Places(
+        points, normals, proxy, bake(proxy, points, normals, torch.eye(3)),
+        lambda camera: render(rasterizer, splat, camera).median_depth,
+    )  # fmt: skip
+    known = Lighting({"": sky()}, measured=True)
+    return places.in_views(views, FittedLighting(views, known, size=8, brightness=1.0, device=torch.device("cpu")))
 
 
 @pytest.mark.parametrize(("metallic", "roughness"), [(0.0, 0.3), (0.0, 0.6), (1.0, 0.3), (1.0, 0.6)])
@@ -64,22 +76,22 @@ def test_what_a_ball_is_made_of(tmp_path, metallic, roughness):
     shares = torch.stack([red, 1 - red], 1)
     # The other half is rough and no metal in all cases.
     views = photographs(tmp_path, metallic * red, roughness * red + 0.7 * (1 - red), 24)
-    verdict = judge(create_rasterizer(), splat, unit(splat.means), views, RasterOptions(), lit, shares)
+    verdict = judge(sightings(views), shares)
     assert abs(float(verdict.metallic[0]) - metallic) < 0.15 and verdict.metallic[1] < 0.15
     assert abs(float(verdict.roughness[0]) - roughness) < 0.2  # pixels are as wide as the highlight
     inside = splat.means[:, 0].abs() > 0.3
     found, truth = verdict.base_color[inside], splat.channels["base_color"][inside]
     assert (found - truth).abs().nanmean() < 0.06
     # The first guess, which knows no coats, takes a sharp one for metal.
-    seen = seen_over_views(create_rasterizer(), splat, views, RasterOptions(), lit)
+    seen = seen_over_views(sightings(views))
     guess = metallic_and_roughness([seen], shares, 0.1, 0.6)
     assert guess[1, 0] < 0.5 and ((guess[0, 0] > 0.5) == (metallic == 1) or roughness < 0.5)
 
 
 def test_too_few_photographs_tell_nothing(tmp_path):
-    splat, shares = ball_splat(), torch.ones(1200, 1)
+    shares = torch.ones(1200, 1)
     views = photographs(tmp_path, torch.zeros(1200), torch.full((1200,), 0.5), FEWEST - 1)
-    verdict = judge(create_rasterizer(), splat, unit(splat.means), views, RasterOptions(), lit, shares)
+    verdict = judge(sightings(views), shares)
     assert verdict.metallic.isnan().all() and verdict.roughness.isnan().all() and verdict.base_color.isnan().all()
 
 

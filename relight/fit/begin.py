@@ -1,0 +1,71 @@
+"""Where a fit of materials and light begins: closed forms, before any step of a gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from relight.fit.gloss import Seen, metallic_and_roughness, seen_over_views
+from relight.fit.lighting import FittedLighting
+from relight.fit.places import Places
+from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
+from relight.views import Views
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """albedo: (N, 3) of places, linear.  colors: (K, 3), see `color_kinds`.  shares: (N, K) of these kinds.
+    metallic, roughness: (K,), 0 to 1.
+    """
+
+    albedo: Tensor
+    colors: Tensor
+    shares: Tensor
+    metallic: Tensor
+    roughness: Tensor
+
+
+def begin(
+    places: Places, views: Views, light: FittedLighting, look: Tensor, *, metallic: float, roughness: float
+) -> Beginning:
+    """Albedo as if all were diffuse, learned light, which begins anew in `light`, and what kinds of material there are.
+
+    look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.
+    """
+    albedo = _albedo(places, views, light, look)
+    # Photographs are taken together only as far as the same light means the same place mirrors the same.
+    together = light.given.follows_camera
+    seen = [_seen(places, views, light)] if together else list(_by_light(places, views, light).values())
+    colors = color_kinds(albedo)
+    shares = color_shares(albedo, colors)
+    guess = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97)
+    return Beginning(albedo, colors, shares, *guess.unbind(1))
+
+
+def _albedo(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
+    transfer = places.transfer
+    if light.known or light.given.follows_camera:
+        seen = _seen(places, views, light)
+        return torch.where(seen.count[:, None] > 0, seen.mean / seen.irradiance.clamp_min(1e-3), 0.5)
+    if not light.several:
+        shading = solve_shading(look, transfer)
+        light.start(dict.fromkeys(light.names, shading.radiance))
+        return shading.albedo
+    by_light = _by_light(places, views, light)
+    means = torch.stack([torch.where(seen.count[:, None] > 0, seen.mean, look) for seen in by_light.values()])
+    albedo = solve_shading(means.mean(0), transfer).albedo
+    radiance = [solve_light(mean, albedo, transfer) for mean in means]
+    light.start(dict(zip(by_light, radiance, strict=True)))
+    return albedo
+
+
+def _by_light(places: Places, views: Views, light: FittedLighting) -> dict[str, Seen]:
+    names = sorted({view.light or "" for view in views})
+    groups = {n: replace(views, views=tuple(v for v in views if (v.light or "") == n)) for n in names}
+    return {name: _seen(places, group, light) for name, group in groups.items()}
+
+
+def _seen(places: Places, views: Views, light: FittedLighting) -> Seen:
+    return seen_over_views(places.in_views(views, light))
