@@ -95,15 +95,19 @@ def cameras(count: int = 20, size: int = 40) -> list[Camera]:
     return [Camera.from_fov(look_at(eye, torch.zeros(3), up), 0.85, size, size) for eye in eyes]
 
 
-def photographed_ball(folder: Path, count: int = 20, size: int = 64) -> Scene:
-    """Photographs of `ball_mesh` under `sky`, with cut-outs; frame and views, nothing else."""
-    mesh, rasterizer, views = ball_mesh(), create_mesh_rasterizer(), []
+def photographed_ball(folder: Path, count: int = 20, size: int = 64, lighting: Lighting | None = None) -> Scene:
+    """Photographs of `ball_mesh` under `sky`, or lights that take turns, with cut-outs; frame and views, nothing else."""
+    lighting = lighting or Lighting.everywhere(sky())
+    mesh, rasterizer, views, names = ball_mesh(), create_mesh_rasterizer(), [], list(lighting.maps)
     folder.mkdir(parents=True, exist_ok=True)
     for i, camera in enumerate(cameras(count, size)):
-        picture = render(mesh, camera, rasterizer, lambda s: shade(s, sky(), SplitSum()), supersample=2)
+        name = names[i % len(names)]
+        light = lighting.of(name, camera.camera_from_world)
+        assert light is not None
+        picture = render(mesh, camera, rasterizer, lambda s, light=light: shade(s, light, SplitSum()), supersample=2)
         straight = linear_to_srgb((picture[..., :3] / picture[..., 3:].clamp_min(1e-4)).clamp(0, 1))
         write_image(folder / f"{i:02d}.png", torch.cat([straight, picture[..., 3:].clamp(0, 1)], -1))
-        views.append(View(f"{i:02d}", folder / f"{i:02d}.png", camera, "train"))
+        views.append(View(f"{i:02d}", folder / f"{i:02d}.png", camera, "train", light=name or None))
     return Scene(Frame(radius=3.0, up=(0.0, 0.0, 1.0)), Views(tuple(views)))
 
 

@@ -215,13 +215,19 @@ def stage_class(name: str) -> type[Stage]:
 
 
 def _stage(node: StageNode, problems: Problems) -> StageConfig | None:
+    name, options = node.name, node.options
     try:
-        cls = stage_class(node.target or node.name)
+        cls = stage_class(node.target or name)
+        given = options.value if isinstance(options.value, dict) else {}
+        other = cls.by_renderer.get(str(given["renderer"].value)) if "renderer" in given else None
+        if other is not None:
+            name, cls = other, stage_class(other)
+            options = options.with_value({key: value for key, value in given.items() if key != "renderer"})
     except plugins.PluginError as error:
         problems.append((node.at, str(error)))
         return None
-    stage = validated(cls, node.options, node.name, problems)
-    return None if stage is None else StageConfig(node.name, stage, node.target)
+    stage = validated(cls, options, name, problems)
+    return None if stage is None else StageConfig(name, stage, node.target)
 
 
 def _check_backend(top: Node, problems: Problems) -> None:

@@ -27,6 +27,8 @@ class Stage(ABC):
     gives: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     """Raised when the same options give another result, so that stored results are not reused."""
+    by_renderer: ClassVar[Mapping[str, str]] = {}
+    """Stages that do the same by another renderer: a scene file's `renderer` to a stage's name, whose options count."""
 
     def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """For `__post_init__`.  ranges: (lowest, highest) by option, infinity for no limit.

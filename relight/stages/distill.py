@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -153,8 +154,12 @@ class Distill(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
+    by_renderer: ClassVar[Mapping[str, str]] = {"mesh": "materials"}
 
+    renderer: Literal["splat", "mesh"] = "splat"
+    """mesh: the stage `materials`, with its options: the same for textures of the mesh that the stage `mesh` made, or
+    of a model."""
     specular: Specular = field(default_factory=Specular)
     """Everything is metal: mirror-like light only."""
     diffuse: Diffuse = field(default_factory=Diffuse)
@@ -186,6 +191,8 @@ class Distill(Stage):
     """Weight of the angle between the Gaussians' normals and those of the depth they make (2DGS: 0.05)."""
 
     def __post_init__(self) -> None:
+        if self.renderer != "splat":
+            raise ValueError(f"renderer: {self.renderer} is the stage {self.by_renderer[self.renderer]}")
         self.check_ranges({
             "metallic_start": (0.001, 0.999), "roughness_start": (0.001, 0.999),
             "base_color_start": (0.001, 0.999),

@@ -49,6 +49,7 @@ class MeshMaterials(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "asset")
     gives: ClassVar[tuple[str, ...]] = ("asset", "light")
+    version: ClassVar[int] = 2
 
     iterations: int = 400
     """Steps by split-sum."""

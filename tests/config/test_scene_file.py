@@ -294,6 +294,16 @@ def test_yes_is_a_word_and_1e_4_a_number(load):
     assert count_of(config).tags == ("on", "true", "~x")
 
 
+def test_a_stage_by_another_renderer_has_its_name_and_options(load, problems):
+    text = "data: capture\nstages:\n  - distill: {renderer: mesh, iterations: 7}\n"
+    (stage,) = load(text, "distill.samples=3").stages
+    assert stage.name == "materials" and stage.target is None
+    assert (stage.options["iterations"], stage.options["samples"]) == (7, 3)
+    assert load(text.replace("renderer: mesh, iterations: 7", "renderer: splat")).stages[0].name == "distill"
+    (wrong,) = problems(text.replace("mesh, iterations: 7", "points"))
+    assert "distill.renderer: expected 'splat' or 'mesh'" in wrong
+
+
 def test_two_stages_of_one_name_keep_their_order(load):
     config = load(MINIMAL + "    steps: 3\n  - use: fake_stages:Count\n    steps: 4\n")
     assert [s.stage.steps for s in config.stages] == [3, 4]  # type: ignore[attr-defined]

@@ -145,6 +145,27 @@ def test_the_closed_form_guess_is_a_start_too(capture, tmp_path):
     assert off < 0.15 and metrics["train_psnr"] > 23
 
 
+@pytest.mark.parametrize(
+    "lighting",
+    [Lighting({"a": sky(), "b": sky().turned(2.2)}), Lighting({"": sky()}, follows_camera=True)],
+    ids=["several lights", "turntable"],
+)
+@pytest.mark.parametrize("measured", [True, False])
+def test_photographs_under_several_lights(tmp_path, lighting, measured):
+    scene = photographed_ball(tmp_path, size=40, lighting=lighting)
+    given = replace(lighting, measured=True) if measured else Lighting(follows_camera=lighting.follows_camera)
+    off, found, _ = found_colors(replace(scene, light=given), tmp_path, iterations=60, start="guess")
+    assert found.light is not None and off < (0.15 if measured else 0.2)
+    assert found.light.follows_camera == lighting.follows_camera and list(found.light.maps) == list(lighting.maps)
+    for name, truth in lighting.maps.items():
+        if measured:
+            assert torch.equal(found.light.maps[name].radiance, truth.radiance)
+        else:
+            bright = truth.directions(torch.tensor([[0.3, 0.3], [0.8, 0.3]]))
+            one, other = found.light.maps[name].eval(bright).mean(-1)
+            assert one > other
+
+
 def test_fits_continue_with_what_the_asset_holds(meshed, tmp_path):
     before = sides(meshed.asset)
     found = MeshMaterials(**FAST | {"iterations": 10, "sampled_iterations": 0, "shadows": False}).run(
