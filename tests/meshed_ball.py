@@ -96,7 +96,7 @@ def cameras(count: int = 20, size: int = 40) -> list[Camera]:
 
 
 def photographed_ball(folder: Path, count: int = 20, size: int = 64, lighting: Lighting | None = None) -> Scene:
-    """Photographs of `ball_mesh` under `sky`, or lights that take turns, with cut-outs; frame and views, nothing else."""
+    """Photographs of `ball_mesh` under `sky`, or lights that take turns, with cut-outs; frame and views only."""
     lighting = lighting or Lighting.everywhere(sky())
     mesh, rasterizer, views, names = ball_mesh(), create_mesh_rasterizer(), [], list(lighting.maps)
     folder.mkdir(parents=True, exist_ok=True)

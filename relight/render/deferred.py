@@ -81,15 +81,15 @@ def gbuffer(
     if further is not None:
         columns.append(further)
     splat = render(
-        rasterizer, gaussians, camera, sh_degree=sh_degree, options=options, normals=True,
+        rasterizer, gaussians, camera, sh_degree=sh_degree, options=options, normals=not own_normals,
         features=torch.cat(columns, 1),
     )  # fmt: skip
-    assert splat.features is not None and splat.normals is not None
+    assert splat.features is not None
     mask = splat.alpha.detach() > SOLID
     features = splat.features[mask] / splat.alpha[mask][:, None]
     position = camera.unproject(splat.depth)[mask]
     view = -camera.ray_directions()[mask]
-    normal = unit(features[:, 6:9]) if own_normals else splat.normals[mask]
+    normal = unit(features[:, 6:9]) if splat.normals is None else splat.normals[mask]
     surface = Surface(
         position=position,
         normal=_towards(normal, view),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -56,12 +57,15 @@ class Shader:
         around = mirrored(self.proxy.above(buffer.surface), self.proxy, rays=rays, seed=seed)
         return shade(buffer.surface, Shadowed(light, buffer.further, *around), SplitSum())
 
-    def monte_carlo(self, buffer: GBuffer, light: Environment, *, samples: int, seed: int = 0) -> Tensor:
-        """(N, 3) linear radiance of a buffer's points, with noise and no bias.  Differentiable as `split_sum`."""
+    def monte_carlo(self, buffer: GBuffer, light: Environment, *, samples: int, seeds: Sequence[int]) -> list[Tensor]:
+        """An estimate for each seed, (N, 3) linear radiance of a buffer's points, with noise and no bias.
+
+        Differentiable as `split_sum`.
+        """
         estimator, proxy = FastMonteCarlo(samples), self.proxy
-        if proxy is None:
-            return shade(buffer.surface, light, estimator, seed=seed)
-        return shade(proxy.above(buffer.surface), light, estimator, tracer=proxy.glowing, seed=seed)
+        surface = buffer.surface if proxy is None else proxy.above(buffer.surface)
+        tracer = None if proxy is None else proxy.glowing
+        return [shade(surface, light, estimator, tracer=tracer, seed=seed) for seed in seeds]
 
 
 class Relit:
@@ -113,7 +117,7 @@ class Relit:
             if samples is None:
                 shaded = shader.split_sum(buffer, light, rays=1, seed=seed)
             else:
-                shaded = shader.monte_carlo(buffer, light, samples=samples, seed=seed)
+                (shaded,) = shader.monte_carlo(buffer, light, samples=samples, seeds=[seed])
             return blend(buffer, shaded), buffer.splat.alpha
 
     @cached_property

@@ -380,7 +380,7 @@ class _Distillation:
                 loss = phase.direct_weight * self._photometric(displayed(buffer, shaded) + behind, expected, photo)
         color = blend(buffer, shaded) + behind
         loss = loss + self._photometric(color, expected, photo) + self._priors(phase, photo, buffer)
-        if self.options.normal_weight and phase.geometry_rate:
+        if self.options.normal_weight and phase.geometry_rate and buffer.splat.normals is not None:
             loss = loss + self.options.normal_weight * normal_consistency(buffer.splat, camera)
         loss.backward()
         self.parameters.step()
@@ -396,9 +396,8 @@ class _Distillation:
 
     def _noisy_loss(self, phase: Refine, photo: Photo, buffer: GBuffer, light: Environment) -> tuple[Tensor, Tensor]:
         """Of two estimates; and their mean, cut off, for the loss of what progress and captured look make of it."""
-        one, two = (
-            self.shader.monte_carlo(buffer, light, samples=phase.samples, seed=2 * self.step + i) for i in (0, 1)
-        )
+        seeds = [2 * self.step, 2 * self.step + 1]
+        one, two = self.shader.monte_carlo(buffer, light, samples=phase.samples, seeds=seeds)
         usable = torch.ones_like(buffer.mask) if photo.mask is None else photo.mask
         if photo.alpha is not None:
             usable = usable & (photo.alpha > 0.99)

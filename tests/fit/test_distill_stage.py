@@ -33,8 +33,8 @@ SIZE = 40
 FAST = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
 QUICK = {
     "specular": Specular(iterations=20, **FAST | {"metallic_rate": 0.0}),
-    "diffuse": Diffuse(iterations=150, **FAST),
-    "joint": Joint(iterations=80),
+    "diffuse": Diffuse(iterations=125, **FAST),
+    "joint": Joint(iterations=60),
     "refine": Refine(iterations=0),
     "light_size": 8,
     "shadows": False,  # the photographs have none
@@ -223,7 +223,7 @@ def test_photographs_under_several_lights_give_a_map_each(tmp_path, shadows):
         expected = truth.eval(d).mean(-1)
         assert (brighter[0] > brighter[1]) == (expected[0] > expected[1])
     assert result.gaussians is not None and (result.gaussians.channels["progress"] > 0.99).all()
-    assert job.metrics["train_psnr"] > 25
+    assert job.metrics["train_psnr"] > 24
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -236,7 +236,7 @@ def test_light_of_a_turntable_follows_the_camera(tmp_path, known):
     assert color_error(result, scaled=not known) < 0.06
     bright = result.light.main.radiance.mean(-1)
     assert bright[1:4, 3:7].mean() > 1.5 * bright.mean()
-    assert job.metrics["train_psnr"] > 25
+    assert job.metrics["train_psnr"] > 24
 
 
 def test_progress_decides_between_look_and_materials(capture):
