@@ -36,6 +36,7 @@ VARIANTS: dict[str, list[str]] = {
     "without visibility": ["distill.shadows=false"],
     "without the captured look at the end": ["distill.captured_look=early"],
     "without Monte Carlo at the end": ["distill.refine.iterations=0"],
+    "without judging kinds": ["distill.joint.judge=false", "distill.refine.judge=false"],
 }
 """Overrides of the scene file by name.  The first is what the others are compared with."""
 DEFAULT = next(iter(VARIANTS))
