@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import base64
+import io
+
 import pytest
 import torch
+from PIL import Image
 
 from relight.errors import RelightError
 from relight.export.images import write_exr
@@ -22,8 +26,11 @@ def test_lights_of_a_folder(folder):
     assert library.names() == [STUDIO, "blue", "red"]
     assert library.get("red").radiance[0, 0].tolist() == [1, 0, 0]
     assert library.get("red") is library.get("red")
-    thumbnail = library.thumbnail("blue")
-    assert thumbnail.shape == (32, 64, 3) and float(thumbnail[..., :2].max()) < 1e-6 < float(thumbnail[..., 2].min())
+    head, data = library.thumbnail("blue").split(",")
+    assert head == "data:image/jpeg;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    red, green, blue = picture.resize((1, 1)).getpixel((0, 0))
+    assert picture.size == (96, 48) and max(red, green) < 30 < 100 < blue
     for name in ("green", "../red"):
         with pytest.raises(RelightError, match="no such light"):
             library.get(name)
