@@ -168,7 +168,7 @@ def open_app(source: Path | None, server: Server, lights: Path | None, live: Liv
         return App(server, Library(lights), {}, None, live)
     source = find(source)
     content, folders = load(source), gallery(source)
-    first = content.name if content.captured or content.folder is None else content.folder.name
+    first = content.folder.name if content.folder is not None else content.name
     app = App(server, Library(lights, content.scene.frame.up), {**folders, first: source}, first)
     app.keep(first, content)
     return app

@@ -20,7 +20,6 @@ from relight.pipeline import load_data
 from relight.scene import Frame, Points, Scene
 from relight.scene_io import load_scene, save_scene, stage_folders
 
-
 SCENE_FILES = (".yaml", ".yml")
 DOT = 0.003
 """Standard deviation of the dots that stand for points, scene radii."""
@@ -55,7 +54,7 @@ def load(path: str | Path) -> Content:
     anything else."""
     path = Path(path)
     if path.suffix.lower() in SCENE_FILES:
-        return capture(path.resolve().parent.name, load_data(load_config(path)), path)
+        return capture(path.name, load_data(load_config(path)), path)
     if path.is_file():
         return Content(path.name, splat_scene(path), path)
     folder = last_stage(path)
@@ -95,7 +94,7 @@ def save_selection(content: Content, gaussians: Gaussians) -> Path:
     Views and light stay, the mesh does not: it is that of everything.  Nothing is replaced.
     Raises RelightError for a fit that goes on, which lies nowhere yet.
     """
-    if content.folder is None or content.captured:
+    if content.folder is None:
         raise RelightError("the fit lies in no folder yet: download the selection, or wait until the fit has ended")
     source = content.folder if content.folder.is_file() else content.folder.resolve().parent
     run = next(

@@ -26,12 +26,15 @@ MODES: Mapping[str, str] = MappingProxyType({
     "diffuse": "only what comes from under the coat",
     "radiance": "the captured look",
     "error": "four times the difference to the photograph; jump into one first",
+    "feature": "the three directions in which features differ most, as red, green, blue",
+    "similarity": "how like the features are to those of what is selected in Edit",
     "points": "centres of the Gaussians",
     "ellipsoids": "the Gaussians as solids",
     "photo": "the photograph; jump into one first",
 })  # fmt: skip
 """Every mode and what it shows."""
 NEED_MATERIALS = ("base_color", "roughness", "metallic", "progress", "visibility", "specular", "diffuse")
+NEED_FEATURES = ("feature", "similarity")
 LIT = ("final", "specular", "diffuse")
 """Modes that light changes."""
 PHOTOGRAPHED = "as photographed"
@@ -124,9 +127,7 @@ class Shared:
                 str(data["name"]), str(data["beside"]),
             )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
-            raise RelightError(
-                f"link: expected an address that Copy link gave, found another ({error})"
-            ) from error
+            raise RelightError(f"link: expected an address that Copy link gave, found another ({error})") from error
 
 
 def checked(display: Display) -> Display:

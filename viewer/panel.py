@@ -96,6 +96,7 @@ class Panel:
                 handle.options = (*first, *modes)
                 handle.value = value if value in handle.options else handle.options[0]
         _set(self._mode, display.mode)
+        self._meaning.content = MODES[self._mode.value]
         _set(self._other, display.other or NONE)
         _set(self._background, display.background)
         _set(self._beside, session.beside or SAME)
@@ -109,7 +110,8 @@ class Panel:
         self._name = gui.add_dropdown("Scene", tuple(session.app.names()), initial_value=session.name)
         self._name.on_update(spoken(session, lambda e: session.show(e.target.value)))
         self._mode = gui.add_dropdown("Mode", tuple(MODES), initial_value="final")
-        self._mode.on_update(lambda e: session.change(mode=e.target.value, moving=False))
+        self._mode.on_update(lambda e: self._choose_mode(e.target.value))
+        self._meaning = gui.add_markdown(MODES["final"])
         with gui.add_folder("Compare"):
             self._other = gui.add_dropdown("Right of the divider", (NONE, *MODES), initial_value=NONE)
             self._beside = gui.add_dropdown("of", (SAME, *session.app.names()))
@@ -124,15 +126,21 @@ class Panel:
         with gui.add_folder("Photographs"):
             scene = session.scene
             count = 0 if scene is None or scene.views is None else len(scene.views)
-            cameras = gui.add_checkbox("Show cameras", False, hint="click one to jump in")
+            cameras = gui.add_checkbox("Show cameras", session.with_cameras, hint="click one to jump in")
             cameras.on_update(lambda e: session.show_cameras(e.target.value))
             if count > 1:
                 number = gui.add_slider("Jump to", 1, count, 1, 1)
                 number.on_update(lambda e: session.jump(int(e.target.value) - 1))
         with gui.add_folder("Take away"):
             gui.add_button("Screenshot", icon=None).on_click(spoken(session, lambda _: self._screenshot()))
-            link = gui.add_button("Copy link", color="gray", hint="to this view, with its light; the address bar has it too")
+            link = gui.add_button(
+                "Copy link", color="gray", hint="to this view, with its light; the address bar has it too"
+            )
             link.on_click(lambda _: session.page.do(copy=session.shared()))
+
+    def _choose_mode(self, mode: str) -> None:
+        self._meaning.content = MODES[mode]
+        self.session.change(mode=mode, moving=False)
 
     def _screenshot(self) -> None:
         request = self.session.request()

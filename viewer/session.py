@@ -20,8 +20,8 @@ from relight.scene import Scene
 
 from .display import ESTIMATED, PHOTOGRAPHED, Display, Shared, finite
 from .document import box, pick
-from .painter import Beside, Painter
 from .page import Page
+from .painter import Beside, Painter
 from .panel import Panel
 from .renderer import Request
 
@@ -64,6 +64,10 @@ class Session:
         self._show_divider()
         self.app.server.open_page(self.client, self.page)
         self.ask(moving=True)
+        self.show_cameras(self.with_cameras)
+        if self._ended:
+            # The browser left in the meantime: what was opened since is closed again.
+            self.end()
 
     def end(self) -> None:
         """The browser is gone."""
@@ -101,6 +105,12 @@ class Session:
         if shown is not None:
             return shown.content.scene
         return None if self.app.live is None else self.app.live.captured
+
+    @property
+    def with_cameras(self) -> bool:
+        """Whether cameras are what there is to see at first."""
+        shown = self.shown
+        return self.app.live is None and shown is not None and shown.content.captured
 
     def painter(self) -> Painter | None:
         """What draws for this client, with all edits and its selection."""
@@ -186,11 +196,11 @@ class Session:
         scene = self.scene
         if scene is None:
             return
-        up, shown = scene.frame.up or (0.0, -1.0, 0.0), self.shown
+        up = scene.frame.up or (0.0, -1.0, 0.0)
         center, direction = torch.tensor(scene.frame.center), torch.tensor(up)
         distance = 2.5 * scene.frame.radius
         if scene.views is not None and len(scene.views):
-            if shown is None or not shown.content.captured:
+            if not self.with_cameras:
                 self.jump(0)
                 return
             # All cameras, which are what there is to see.

@@ -190,9 +190,7 @@ class _Runner:
             if job.ended_early:
                 # Another result than the whole stage's, and so is all that comes of it.
                 key = early_key(key, job.steps)
-            record = StageRecord(
-                stage.name, stage.options, key, job.seconds, job.metrics, job.steps, job.ended_early
-            )
+            record = StageRecord(stage.name, stage.options, key, job.seconds, job.metrics, job.steps, job.ended_early)
             result = replace(result, history=(*scene.history, record))
             save_scene(result, job.folder, key=key, earlier=None if place is None else (scene, place))
         folder = self.folder.install(job.folder, index, stage.name)

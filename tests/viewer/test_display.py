@@ -39,7 +39,8 @@ def changed(**values) -> str:
         "", "hello", "!!!", VIEW.to_text()[:-9], changed(display__mode="nonsense"), changed(display__lighting__curve=3),
         changed(display__divider="half"), changed(wxyz=[1, 0, 0]), changed(position=[0, 0, float("nan")]),
         changed(display__lighting__lamps=[{"kind": "laser", "place": [0, 0, 0], "color": [1, 1, 1], "strength": 1}]),
-        changed(display__lighting__lamps=3), changed(distance=0), changed(fov="wide"), changed(wxyz=[0, 0, 0, 0]), changed(more=1, display=4),
+        changed(display__lighting__lamps=3), changed(distance=0), changed(fov="wide"), changed(wxyz=[0, 0, 0, 0]),
+        changed(more=1, display=4),
         base64.urlsafe_b64encode(zlib.compress(b"[" * 50_000_000)).decode(),
     ],
 )  # fmt: skip
