@@ -14,7 +14,7 @@ from relight.errors import RelightError
 from relight.shading.tonemap import CURVES
 
 MODES: Mapping[str, str] = MappingProxyType({
-    "final": "the picture: under the light of the photographs, or another",
+    "final": "as photographed, or in the light that you choose",
     "base_color": "colour of the material, without light",
     "roughness": "0 mirrors, 1 is matt",
     "metallic": "0 is plastic, 1 is metal",

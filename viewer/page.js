@@ -6,7 +6,8 @@ window.relightPage = (() => {
   const on = (target, kinds, act, options = {}) =>
     kinds.split(" ").forEach((kind) => target.addEventListener(kind, act, { signal: ended.signal, ...options }));
   const shown = { divider: null, left: "", right: "", view: null };
-  const picture = () => document.querySelector("canvas");
+  // Above three.js's canvas lies another that is for viser's own drawings.
+  const picture = () => document.querySelector("canvas[data-engine]") ?? document.querySelector("canvas");
 
   // --- the divider
 

@@ -96,7 +96,7 @@ class Panel:
                 handle.options = (*first, *modes)
                 handle.value = value if value in handle.options else handle.options[0]
         _set(self._mode, display.mode)
-        self._meaning.content = MODES[self._mode.value]
+        self._meaning.content = f"*{MODES[self._mode.value]}*"
         _set(self._other, display.other or NONE)
         _set(self._background, display.background)
         _set(self._beside, session.beside or SAME)
@@ -111,9 +111,11 @@ class Panel:
         self._name.on_update(spoken(session, lambda e: session.show(e.target.value)))
         self._mode = gui.add_dropdown("Mode", tuple(MODES), initial_value="final")
         self._mode.on_update(lambda e: self._choose_mode(e.target.value))
-        self._meaning = gui.add_markdown(MODES["final"])
+        self._meaning = gui.add_markdown("")
         with gui.add_folder("Compare"):
-            self._other = gui.add_dropdown("Right of the divider", (NONE, *MODES), initial_value=NONE)
+            quick = gui.add_button_group("Against", _comparisons(session))
+            quick.on_click(spoken(session, lambda e: _COMPARISONS[e.target.value](session)))
+            self._other = gui.add_dropdown("Right side", (NONE, *MODES), initial_value=NONE)
             self._beside = gui.add_dropdown("of", (SAME, *session.app.names()))
         self._other.on_update(
             lambda e: session.change(other=None if e.target.value == NONE else e.target.value, moving=False)
@@ -139,7 +141,7 @@ class Panel:
             link.on_click(lambda _: session.page.do(copy=session.shared()))
 
     def _choose_mode(self, mode: str) -> None:
-        self._meaning.content = MODES[mode]
+        self._meaning.content = f"*{MODES[mode]}*"
         self.session.change(mode=mode, moving=False)
 
     def _screenshot(self) -> None:
@@ -176,7 +178,7 @@ class FitTab:
             self._plots[name] = gui.add_uplot(
                 nothing, ({"label": "step"}, {"label": title, "stroke": "#e8963c", "width": 2}), title=title,
                 scales={"x": {"time": False}}, height=150, legend={"show": False},
-                axes=({"stroke": "#999"}, {"stroke": "#999", "size": 44}),
+                axes=({"stroke": "#999"}, {"stroke": "#999", "size": 56}),
             )  # fmt: skip
         self.tell()
 
@@ -217,6 +219,21 @@ class FitTab:
         else:
             self.live.pause()
         self.tell()
+
+
+_COMPARISONS: dict[str, Callable[[Session], None]] = {
+    "photo": lambda session: session.compare_with_photo(),
+    "before": lambda session: session.compare_with_before(),
+    "off": lambda session: session.compare_nothing(),
+}
+
+
+def _comparisons(session: Session) -> tuple[str, ...]:
+    """Those that there is something for."""
+    scene = session.scene
+    have = {"off": True, "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
+            "before": len(session.app.folders) > 1}  # fmt: skip
+    return tuple(name for name in _COMPARISONS if have[name])
 
 
 def _state(stage: Any) -> str:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 LONGEST = 1280
 """Pixels of the longer side of a full picture."""
 QUALITY = {"quick": 60, "full": 85, "refined": 92}
-THUMBNAIL = 0.25
-"""Of the photographs in the frustums."""
+THUMBNAIL = 128
+"""Pixels of the longer side of the photographs in the frustums."""
 MOST_FRUSTUMS = 200
 
 
@@ -162,6 +162,37 @@ class Session:
         self._show_divider()
         self.ask(moving=False)
 
+    def compare_with_photo(self) -> None:
+        """The photograph left of the divider, what is rendered right of it, from where the nearest one was taken."""
+        scene, camera = self.scene, self.camera()
+        if scene is None or scene.views is None or camera is None:
+            return
+        poses = torch.stack([view.camera.world_from_camera for view in scene.views])
+        apart = (poses[:, :3, 3] - camera.position).norm(dim=1) / scene.frame.radius
+        self.jump(int((apart + (poses[:, :3, 2] - camera.forward).norm(dim=1)).argmin()))
+        self.compare_nothing()
+        self.change(mode="photo", other="final", divider=0.5)
+        self.panel.follow()
+
+    def compare_with_before(self) -> None:
+        """The stage before this one left of the divider.  Raises RelightError for the first."""
+        names = list(self.app.folders)
+        at = names.index(self.beside or self.name) if (self.beside or self.name) in names else len(names) - 1
+        if at == 0:
+            raise RelightError("there is no stage before this one")
+        self.show(names[at - 1])
+        self.compare(names[at])
+        self.change(other=None, divider=0.5)
+        self.panel.follow()
+
+    def compare_nothing(self) -> None:
+        """One picture, of what is right of the divider if that is another stage."""
+        if self.beside:
+            self.show(self.beside)
+        self.beside = ""
+        self.change(mode="final" if self.display.mode == "photo" else self.display.mode, other=None)
+        self.panel.follow()
+
     def relight(self, moving: bool = True, **values: Any) -> None:
         """Of the light."""
         with self._lock:
@@ -246,12 +277,20 @@ class Session:
         if not visible or scene is None or scene.views is None:
             return
         every = max(1, math.ceil(len(scene.views) / MOST_FRUSTUMS))
+        places = torch.stack([view.camera.position for view in scene.views])[::every]
+        apart = torch.cdist(places, places).fill_diagonal_(torch.inf).min(1).values.median()
+        # Neighbours shall not hide each other, nor the scene.
+        size = float(torch.tensor(0.05 * scene.frame.radius).minimum(0.4 * apart))
         for i in range(0, len(scene.views), every):
-            camera = scene.views.camera(i, THUMBNAIL)
-            photo = scene.views.photo(i, THUMBNAIL)
+            lens = scene.views.camera(i)
+            scale = min(1.0, THUMBNAIL / max(lens.width, lens.height))
+            camera, photo = scene.views.camera(i, scale), scene.views.photo(i, scale)
+            if self._ended:
+                return
             rgb = photo.rgb if photo.alpha is None else photo.rgb * photo.alpha[..., None]
             handle = self.client.scene.add_camera_frustum(
-                f"/cameras/{i:04d}", camera.fov_y, camera.width / camera.height, scale=0.06 * scene.frame.radius,
+                f"/cameras/{i:04d}", camera.fov_y, camera.width / camera.height, scale=size,
+                thickness=1.5, thickness_units="screen",
                 image=to_bytes(rgb), format="jpeg", jpeg_quality=70, color=(230, 150, 60),
                 wxyz=quaternion_from_rotation(camera.world_from_camera[:3, :3]).numpy(),
                 position=camera.position.numpy(),
@@ -334,6 +373,7 @@ class Session:
             left, right = (name for name, _ in sides)
         else:
             left, right = (f"{name}: {mode}" for name, mode in sides)
+        left, right = left.replace("_", " "), right.replace("_", " ")
         self.page.show(divider=display.divider, left=left, right=right)
 
     def _heard(self, message: Mapping[str, Any]) -> None:

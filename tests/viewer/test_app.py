@@ -162,6 +162,15 @@ def test_what_can_be_looked_at(scene, tmp_path):
             load(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".glb"])
+def test_every_kind_of_splat_file_is_shown(scene, camera, tmp_path, suffix):
+    write_splat(scene.gaussians, tmp_path / f"balls{suffix}")
+    found = load(find(tmp_path / f"balls{suffix}")).scene
+    expected = Painter(scene, Lamps(Library())).paint(camera, Display("radiance"))
+    shown = Painter(found, Lamps(Library())).paint(camera, Display("radiance"))
+    assert float((shown - expected).abs().mean()) < 0.01
+
+
 def test_a_selection_becomes_a_scene(scene, tmp_path):
     write_splat(scene.gaussians, tmp_path / "a.ply")
     content = load(tmp_path / "a.ply")

@@ -8,8 +8,8 @@ import time
 import pytest
 
 pytest.importorskip("viser")
-client_library = pytest.importorskip("websockets.sync.client")
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from benchmarks.viewer_client import Client
 from relight.formats import write_splat
@@ -27,7 +27,9 @@ def session(scene, tmp_path):
     with open_app(tmp_path / "balls.ply", Server(port=0), None).serving() as app:
         with Client(app.server.viser.get_port()) as client:
             client.wait(client.move(0.0), 1)
-            yield next(iter(app.sessions.values()))
+            (session,) = app.sessions.values()
+            assert until(lambda: session.page.key in app.server.pages._pages)
+            yield session
         assert until(lambda: not app.server.pages._pages), "a page ends with its client"
 
 
@@ -38,9 +40,9 @@ def until(condition, seconds: float = 10.0) -> bool:
     return bool(condition())
 
 
-def connect(session, key: str | None = None):
+def opened(session, key: str | None = None):
     port = session.app.server.viser.get_port()
-    return client_library.connect(f"ws://127.0.0.1:{port}/relight/{session.page.key if key is None else key}")
+    return connect(f"ws://127.0.0.1:{port}/relight/{session.page.key if key is None else key}")
 
 
 def received(socket, name: str):
@@ -51,7 +53,7 @@ def received(socket, name: str):
 
 def test_the_page_moves_the_divider_and_is_told_where_it_is(session):
     session.change(other="normal")
-    with connect(session) as page:
+    with opened(session) as page:
         first = json.loads(page.recv(timeout=10))
         assert (first["divider"], first["left"], first["right"]) == (0.5, "final", "normal")
         page.send(json.dumps({"divider": 0.25}))
@@ -63,7 +65,7 @@ def test_the_page_moves_the_divider_and_is_told_where_it_is(session):
 
 
 def test_the_page_turns_and_chooses_light(session):
-    with connect(session) as page:
+    with opened(session) as page:
         page.send(json.dumps({"turn": 30.0}))
         page.send(json.dumps({"turn": 160}))
         assert until(lambda: session.display.lighting.rotation == -170.0)
@@ -76,7 +78,7 @@ def test_the_page_turns_and_chooses_light(session):
 
 
 def test_the_address_follows_the_view_and_brings_it_back(session):
-    with connect(session) as page:
+    with opened(session) as page:
         address = received(page, "view")
         session.change(mode="depth")
         later = received(page, "view")
@@ -92,7 +94,7 @@ def test_the_address_follows_the_view_and_brings_it_back(session):
 
 def test_only_who_knows_the_key_may_speak(session):
     for key in ("", "guess", session.page.key[:-1], "../" + session.page.key):
-        with connect(session, key) as page, pytest.raises(ConnectionClosed):
+        with opened(session, key) as page, pytest.raises(ConnectionClosed):
             page.send(json.dumps({"turn": 90}))
             page.recv(timeout=10)
             page.recv(timeout=10)
@@ -108,12 +110,12 @@ def test_only_who_knows_the_key_may_speak(session):
 )  # fmt: skip
 def test_nonsense_ends_the_connection_and_nothing_else(session, text):
     before = session.display
-    with connect(session) as page:
+    with opened(session) as page:
         page.send(text)
         with pytest.raises(ConnectionClosed):
             for _ in range(10):
                 page.recv(timeout=10)
     assert session.display == before
-    with connect(session) as page:
+    with opened(session) as page:
         page.send(json.dumps({"turn": 90}))
         assert until(lambda: session.display.lighting.rotation == 90.0)
