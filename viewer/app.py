@@ -79,6 +79,7 @@ class App:
         """Show this content under a name.  rays: with shadows, which are worked out in the background."""
         if self.library.up is None:
             self.library.up = content.scene.frame.up
+        self.library.beside(content.scene)
         assert content.scene.gaussians is not None
         document = Document(content.scene.gaussians, self.changed)
         painter = Painter(content.scene, self.lamps, rays=rays)

@@ -47,7 +47,16 @@ class Library:
         if folder is not None:
             if not folder.is_dir():
                 raise RelightError(f"{folder}: no such folder; --lights names a folder of .hdr and .exr files")
-            self._files = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
+            self._files = _in_folder(folder)
+
+    def beside(self, scene: Scene) -> None:
+        """Unless there are files already: those of a folder `lights` beside the photographs' folder."""
+        if self._files or scene.views is None or not len(scene.views):
+            return
+        folder = scene.views[0].image_path.parent.parent / "lights"
+        if folder.is_dir():
+            with self._lock:
+                self._files = _in_folder(folder)
 
     def names(self) -> list[str]:
         """The studio's, files', uploads'."""
@@ -137,6 +146,10 @@ def _light(lamp: Lamp, scene: Scene) -> Light:
         towards = place - torch.tensor(scene.frame.center)
         return Sun(normalize(towards, dim=0), color, SUN_RADIUS)
     return Point(place, color * scene.frame.radius**2)
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
 
 
 def thumbnail(light: Environment) -> str:

@@ -176,8 +176,8 @@ class Session:
 
     def compare_with_before(self) -> None:
         """The stage before this one left of the divider.  Raises RelightError for the first."""
-        names = list(self.app.folders)
-        at = names.index(self.beside or self.name) if (self.beside or self.name) in names else len(names) - 1
+        names, now = list(self.app.folders), self.beside or self.name
+        at = names.index(now) if now in names else len(names) - 1
         if at == 0:
             raise RelightError("there is no stage before this one")
         self.show(names[at - 1])

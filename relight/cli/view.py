@@ -33,7 +33,12 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     server.add_argument("--host", default="localhost", help="to serve on (default: this machine only)")
     server.add_argument("--port", type=int, default=8080, help="the next free one if it is taken (default: 8080)")
     server.add_argument("--token", help="that browsers must bring; default: a random one unless on this machine only")
-    server.add_argument("--lights", type=Path, metavar="FOLDER", help="of .hdr and .exr files to choose from")
+    server.add_argument(
+        "--lights",
+        type=Path,
+        metavar="FOLDER",
+        help="of .hdr and .exr files to choose from (default: lights beside the photographs)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

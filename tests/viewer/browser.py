@@ -22,6 +22,7 @@ FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
 ]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 1000 * int(os.environ.get("RELIGHT_PATIENCE", "60"))
 """Milliseconds that anything may take; other programs may want the processor too."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -117,8 +118,7 @@ class Page:
 @contextmanager
 def relight(*arguments: str, cwd: Path) -> Iterator[tuple[str, subprocess.Popen, list[str]]]:
     """`relight ...` in a process, the address that it prints, and the lines of both outputs; ended with the block."""
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "relight", *arguments], cwd=cwd, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

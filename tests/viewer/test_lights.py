@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 
 import pytest
 import torch
 from PIL import Image
+from tiny_capture import write_capture
 
+from relight.data import load
 from relight.errors import RelightError
 from relight.export.images import write_exr
+from relight.scene import Frame, Scene
 from relight.viewer.display import ESTIMATED, STUDIO, Lamp, Lighting
 from relight.viewer.lights import Lamps, Library
 
@@ -19,6 +23,20 @@ def folder(tmp_path):
         write_exr(tmp_path / f"{name}.exr", {"RGB": torch.tensor(color).expand(16, 32, 3)})
     (tmp_path / "notes.txt").write_text("no light")
     return tmp_path
+
+
+def test_lights_beside_the_photographs(folder, tmp_path):
+    capture = tmp_path / "capture"
+    views = load(write_capture(capture)).views
+    shutil.copytree(folder, capture / "lights", ignore=shutil.ignore_patterns("capture"))
+    scene = Scene(Frame(), views=views)
+    library = Library(None)
+    library.beside(scene)
+    assert library.names() == [STUDIO, "blue", "red"]
+    chosen = Library(folder)
+    (folder / "red.exr").unlink()
+    chosen.beside(scene)
+    assert chosen.names() == [STUDIO, "blue", "red"], "a folder that was named counts alone"
 
 
 def test_lights_of_a_folder(folder):
