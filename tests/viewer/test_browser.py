@@ -39,12 +39,12 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     views = load(write_capture(folder / "capture", size=64, views=8)).views
     light = Environment(torch.rand(8, 16, 3, generator=torch.Generator().manual_seed(1)) + 0.5)
-    scene = Scene(
-        Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0)),
-        views=views,
-        gaussians=balls(3000),
-        light=Lighting.everywhere(light),
-    )
+    gaussians = balls(3000)
+    # Whose directions differ between the balls and with height.
+    feature = torch.cat([gaussians.means, torch.ones(3000, 4)], 1)
+    gaussians = replace(gaussians, channels={**gaussians.channels, "feature": feature})
+    frame = Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0))
+    scene = Scene(frame, views=views, gaussians=gaussians, light=Lighting.everywhere(light))
     plain = replace(scene, light=None, gaussians=replace(balls(3000), channels={}))
     for name, stage in (("01-radiance", plain), ("02-distill", scene)):
         (folder / "balls" / name).mkdir(parents=True)
