@@ -45,6 +45,11 @@ class Page:
             if changed and self._send is not None:
                 self._send(json.dumps(changed))
 
+    def told(self, **values: Any) -> None:
+        """What the browser shows by itself: a late echo would move what is dragged back to where it was."""
+        with self._lock:
+            self._state |= values
+
     def do(self, **values: Any) -> None:
         """Something to be done once, if the browser is there."""
         with self._lock:

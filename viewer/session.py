@@ -383,6 +383,7 @@ class Session:
         try:
             match message:
                 case {"divider": float() | int() as share}:
+                    self.page.told(divider=share)
                     self.change(divider=max(0.0, min(1.0, finite(share))))
                 case {"turn": float() | int() as degrees}:
                     rotation = self.display.lighting.rotation + finite(degrees)

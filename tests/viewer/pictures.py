@@ -80,13 +80,14 @@ def of_fit(chromium, scene: Path, step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", help="whose last stage has materials")
     parser.add_argument("--light", default="sunset", help="one of the gallery")
     parser.add_argument("--fit", type=Path, help="scene file of a fit to watch")
     parser.add_argument("--step", type=int, default=1500, help="of that fit")
     arguments = parser.parse_args()
     with browser() as chromium:
-        of_run(chromium, arguments.run.resolve(), arguments.light)
+        if arguments.run is not None:
+            of_run(chromium, arguments.run.resolve(), arguments.light)
         if arguments.fit is not None:
             of_fit(chromium, arguments.fit, arguments.step)
 
