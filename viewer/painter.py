@@ -179,7 +179,7 @@ class Painter:
             return self._depth(image.depth) * image.alpha[..., None], image.alpha
         if mode in ("points", "ellipsoids"):
             return self._shapes(camera, mode)
-        if mode in NEED_FEATURES:
+        if mode in NEED_FEATURES and "feature" in self.gaussians.channels:
             image = render(self.rasterizer, self.gaussians, camera, options=self.options, features=self._features(mode))
             assert image.features is not None
             return image.features.clamp(0, 1), image.alpha

@@ -34,6 +34,8 @@ def test_modes_of_a_splat_without_materials(plain, camera):
     assert painter.modes() == ["final", "normal", "depth", "radiance", "points", "ellipsoids"]
     final, look = (painter.paint(camera, Display(mode)) for mode in ("final", "radiance"))
     assert torch.equal(final, look)
+    # Beside a stage that has them: the captured look.
+    assert torch.equal(painter.paint(camera, Display("similarity")), look)
 
 
 def test_features_are_compared_with_those_of_the_selection(scene, camera):
