@@ -125,7 +125,12 @@ class App:
             return
         # Also when the state is old: without clients nothing was taken over.
         self._take_over()
-        session.begin()
+        try:
+            session.begin()
+        except ValueError:
+            # Its camera is nonsense, which viser refuses to move.
+            self._gone(client)
+            return
         self._somebody.set()
 
     def _gone(self, client: Any) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from relight.viewer.display import Display
 from relight.viewer.painter import Superseded
-from relight.viewer.renderer import Renderer, Request
+from relight.viewer.renderer import DEBT, Renderer, Request
 
 
 class Slow:
@@ -84,7 +84,7 @@ def test_the_quick_picture_is_as_large_as_time_allows(large):
 
 
 def test_while_somebody_drags_nothing_slow_is_begun(large):
-    log, painter = Log(), Slow(0.01)
+    log, painter = Log(), Slow(0.3)
     with Renderer() as renderer:
         renderer.open(1, log)
         for _ in range(20):
@@ -120,6 +120,32 @@ def test_drawing_keeps_to_its_share(large):
     # What was saved up, the share, and one picture that was begun with the last of it.
     assert renderer.busy_seconds < 0.6 + 0.1 * 3.5 + 0.3
     assert renderer.pictures >= 3
+
+
+def test_one_slow_picture_does_not_stop_the_others_for_minutes(large):
+    """As the first one is, which loads kernels."""
+    log, renderer = Log(), Renderer(lambda: 0.25)
+    with renderer:
+        renderer.open(1, log)
+        begun = time.monotonic()
+        renderer.ask(1, lambda: Request(Slow(3, 0), large, Display()), moving=False)
+        log.wait("full")
+        log.done.clear()
+        renderer.ask(1, lambda: Request(Slow(0, 0), large, Display()), moving=False)
+        log.wait("full")
+    assert time.monotonic() - begun < 3 + DEBT / 0.25 + 2
+
+
+def test_a_quick_picture_that_is_complete_is_a_full_one(large):
+    log = Log()
+    with Renderer() as renderer:
+        renderer.open(1, log)
+        for _ in range(8):
+            renderer.ask(1, lambda: Request(Slow(0, 0), large, Display()))
+            time.sleep(0.05)
+        log.wait("full")
+    assert {width for stage, width in log.seen if stage == "full"} == {640}
+    assert all(width < 640 for stage, width in log.seen if stage == "quick")
 
 
 def test_nothing_is_drawn_for_nobody(large):
