@@ -43,6 +43,7 @@ class StageRecord:
 
     options: all of them, as JSON-like values.  key: content key.  seconds: of work, interruptions left out.
     metrics: the last value of each that the stage reported.  steps: that the stage reported.
+    ended_early: the user wanted the next stage before this one had taken all its steps.
     """
 
     name: str
@@ -51,6 +52,7 @@ class StageRecord:
     seconds: float
     metrics: dict[str, float] = field(default_factory=dict)
     steps: int = 0
+    ended_early: bool = False
 
 
 @dataclass(frozen=True)

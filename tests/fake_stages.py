@@ -82,6 +82,8 @@ class Count(Stage):
             job.report(step, self.steps, {"value": value, "distance": float(means.norm())})
             if step < self.steps and job.checkpoint_due():
                 job.checkpoint(Checkpoint(step, {"means": means, "generator": generator.get_state()}, {"note": "hi"}))
+            if step < self.steps and job.enough():
+                break
         if self.fill:
             (job.folder / "extra.bin").write_bytes(bytes(self.fill))
         return replace(scene, gaussians=splat(means))

@@ -11,7 +11,7 @@ from typing import Any
 
 from relight.errors import RelightError
 
-from .content import Content, gallery, load
+from .content import Content, capture, find, gallery, load
 from .document import Document
 from .lights import Lamps, Library
 from .live import Live
@@ -79,6 +79,7 @@ class App:
         """Show this content under a name.  rays: with shadows, which are worked out in the background."""
         if self.library.up is None:
             self.library.up = content.scene.frame.up
+        self.library.beside(content.scene)
         assert content.scene.gaussians is not None
         document = Document(content.scene.gaussians, self.changed)
         painter = Painter(content.scene, self.lamps, rays=rays)
@@ -124,7 +125,12 @@ class App:
             return
         # Also when the state is old: without clients nothing was taken over.
         self._take_over()
-        session.begin()
+        try:
+            session.begin()
+        except ValueError:
+            # Its camera is nonsense, which viser refuses to move.
+            self._gone(client)
+            return
         self._somebody.set()
 
     def _gone(self, client: Any) -> None:
@@ -149,21 +155,25 @@ class App:
         if self.live is None:
             return False
         number, scene = self.live.scene
-        if scene is None or number == self._number:
+        if scene is None and LIVE not in self._shown and self.live.captured is not None:
+            content = capture(LIVE, self.live.captured)
+        elif scene is None or number == self._number:
             return False
+        else:
+            content = Content(LIVE, scene)
         with self._lock:
             self._number = number
             # Shadows are worked out for minutes of shading, not for a state that lasts a second.
-            self.keep(LIVE, Content(LIVE, scene), rays=not self.live.running)
+            self.keep(LIVE, content, rays=not self.live.running)
         return True
 
 
 def open_app(source: Path | None, server: Server, lights: Path | None, live: Live | None = None) -> App:
-    """An app for a run, a stage folder or a splat file; for a fit, None and `live`."""
+    """An app for a run, a stage folder, a splat file or a scene file; for a fit, None and `live`."""
     if source is None:
         return App(server, Library(lights), {}, None, live)
-    folders = gallery(source)
-    content = load(source)
+    source = find(source)
+    content, folders = load(source), gallery(source)
     first = content.folder.name if content.folder is not None else content.name
     app = App(server, Library(lights, content.scene.frame.up), {**folders, first: source}, first)
     app.keep(first, content)

@@ -1,34 +1,60 @@
-"""What is shown: the scene of a stage folder, or a splat from a file."""
+"""What is shown: the scene of a stage folder, a splat from a file, or a capture before any stage."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from relight.config import load_config
 from relight.errors import DataError, RelightError
 from relight.export.runs import last_stage
 from relight.formats import read_splat
+from relight.geometry import sh
 from relight.geometry.gaussians import Gaussians
-from relight.scene import Frame, Scene
+from relight.pipeline import load_data
+from relight.scene import Frame, Points, Scene
 from relight.scene_io import load_scene, save_scene, stage_folders
+
+SCENE_FILES = (".yaml", ".yml")
+DOT = 0.003
+"""Standard deviation of the dots that stand for points, scene radii."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """name: for people.  folder: stage folder or file it came from; None for the state of a fit."""
+    """name: for people.  folder: stage folder or file it came from; None for the state of a fit.
+    captured: nothing was fitted yet: the splat is a dot for each point.
+    """
 
     name: str
     scene: Scene
     folder: Path | None = None
+    captured: bool = False
+
+
+def find(path: str | Path) -> Path:
+    """What to look at: of a scene file, or a folder with one, its run if that has a splat, else the scene file itself;
+    anything else as it is.  Raises RelightError for a scene file with mistakes.
+    """
+    path = Path(path)
+    file = path / "scene.yaml" if path.is_dir() and not _with_splat(path) else path
+    if file.suffix.lower() not in SCENE_FILES or not file.is_file():
+        return path
+    run = load_config(file).output
+    return run if _with_splat(run) else file
 
 
 def load(path: str | Path) -> Content:
-    """A run's last stage, a stage folder or a splat file.  Raises DataError for anything else."""
+    """A run's last stage, a stage folder, a splat file, or the capture of a scene file.  Raises RelightError for
+    anything else."""
     path = Path(path)
+    if path.suffix.lower() in SCENE_FILES:
+        return capture(path.name, load_data(load_config(path)), path)
     if path.is_file():
         return Content(path.name, splat_scene(path), path)
     folder = last_stage(path)
@@ -43,8 +69,23 @@ def gallery(path: str | Path) -> dict[str, Path]:
     path = Path(path)
     if path.is_file():
         return {path.name: path}
-    run = last_stage(path).parent
-    return {p.name: p for p in stage_folders(run) if (p / "gaussians.safetensors").is_file()}
+    return {p.name: p for p in _with_splat(last_stage(path).parent)}
+
+
+def _with_splat(run: Path) -> list[Path]:
+    """Finished stages; a stage folder is none of its own."""
+    return [p for p in stage_folders(run) if (p / "gaussians.safetensors").is_file()]
+
+
+def capture(name: str, scene: Scene, folder: Path | None = None) -> Content:
+    """Cameras, photographs, and a dot for each point, if there are any."""
+    points = scene.points or Points(torch.empty(0, 3), torch.empty(0, 3))
+    count = len(points.positions)
+    quats = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4)
+    scales = torch.full((count, 3), math.log(DOT * scene.frame.radius))
+    look = sh.from_constant(points.colors.float())[:, None]
+    dots = Gaussians(points.positions.float(), quats, scales, torch.full((count,), 4.0), look)
+    return Content(name, replace(scene, gaussians=dots), folder, captured=True)
 
 
 def save_selection(content: Content, gaussians: Gaussians) -> Path:

@@ -14,7 +14,7 @@ from relight.errors import RelightError
 from relight.shading.tonemap import CURVES
 
 MODES: Mapping[str, str] = MappingProxyType({
-    "final": "the picture: under the light of the photographs, or another",
+    "final": "as photographed, or in the light that you choose",
     "base_color": "colour of the material, without light",
     "roughness": "0 mirrors, 1 is matt",
     "metallic": "0 is plastic, 1 is metal",
@@ -26,12 +26,15 @@ MODES: Mapping[str, str] = MappingProxyType({
     "diffuse": "only what comes from under the coat",
     "radiance": "the captured look",
     "error": "four times the difference to the photograph; jump into one first",
+    "feature": "the three directions in which features differ most, as red, green, blue",
+    "similarity": "how like the features are to those of what is selected in Edit",
     "points": "centres of the Gaussians",
     "ellipsoids": "the Gaussians as solids",
     "photo": "the photograph; jump into one first",
 })  # fmt: skip
 """Every mode and what it shows."""
 NEED_MATERIALS = ("base_color", "roughness", "metallic", "progress", "visibility", "specular", "diffuse")
+NEED_FEATURES = ("feature", "similarity")
 LIT = ("final", "specular", "diffuse")
 """Modes that light changes."""
 PHOTOGRAPHED = "as photographed"
@@ -85,11 +88,19 @@ class Display:
 
 @dataclass(frozen=True)
 class Shared:
-    """What a share link holds: how and from where.  pose: wxyz and position of the camera, world_from_camera."""
+    """What a link holds: what, how and from where.
+
+    wxyz, position: world_from_camera.  distance: to what the camera turns about, world units.  fov: vertical, radians.
+    name, beside: of the scenes left and right of the divider; "" for the first one, and for the same.
+    """
 
     display: Display
     wxyz: tuple[float, float, float, float]
     position: tuple[float, float, float]
+    distance: float
+    fov: float
+    name: str = ""
+    beside: str = ""
 
     def to_text(self) -> str:
         """A line of letters that `from_text` understands, in another browser too."""
@@ -108,11 +119,15 @@ class Shared:
             lighting = display.pop("lighting")
             lamps = tuple(_lamp(lamp) for lamp in lighting.pop("lamps"))
             shown = Display(**display, lighting=Lighting(**lighting, lamps=lamps))
-            return Shared(checked(shown), _numbers(data["wxyz"], 4), _numbers(data["position"], 3))  # type: ignore[arg-type]
+            distance, fov = _numbers((data["distance"], data["fov"]), 2)
+            if not (distance > 0 and 1e-3 < fov < 3.1 and max(map(abs, data["wxyz"])) > 1e-6):
+                raise ValueError("no such camera")
+            return Shared(
+                checked(shown), _numbers(data["wxyz"], 4), _numbers(data["position"], 3), distance, fov,  # type: ignore[arg-type]
+                str(data["name"]), str(data["beside"]),
+            )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
-            raise RelightError(
-                f"view: expected the text that Copy view gave, found something else ({error})"
-            ) from error
+            raise RelightError(f"link: expected an address that Copy link gave, found another ({error})") from error
 
 
 def checked(display: Display) -> Display:
@@ -140,8 +155,15 @@ def _lamp(data: Mapping) -> Lamp:
     return Lamp(data["kind"], _numbers(data["place"], 3), color, float(data["strength"]))  # type: ignore[arg-type]
 
 
+def finite(value: float) -> float:
+    """The number.  Raises ValueError for infinity and what is no number."""
+    if not math.isfinite(value):
+        raise ValueError("expected a finite number")
+    return float(value)
+
+
 def _numbers(values, count: int) -> tuple[float, ...]:
-    found = tuple(float(x) for x in values)
-    if len(found) != count or not all(map(math.isfinite, found)):
+    found = tuple(finite(x) for x in values)
+    if len(found) != count:
         raise ValueError(f"expected {count} finite numbers")
     return found

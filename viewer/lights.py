@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import tempfile
@@ -13,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from relight.data.environments import load_environment
 from relight.errors import RelightError
+from relight.export.images import encoded_bytes
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import WORKED_OUT, Environment
@@ -25,7 +27,7 @@ from .display import ESTIMATED, PHOTOGRAPHED, STUDIO, Lamp, Lighting
 SUFFIXES = (".hdr", ".exr")
 ROWS = 256
 """Lights are reduced to this height: finer detail is seen in no rough surface, and costs at every change."""
-THUMBNAIL = 64
+THUMBNAIL = 96
 LARGEST_UPLOAD = 256 << 20
 SUN_RADIUS = math.radians(0.5)
 
@@ -41,10 +43,20 @@ class Library:
         self._lock = threading.Lock()
         self._files: dict[str, Path] = {}
         self._loaded: dict[str, Environment] = {}
+        self._thumbnails: dict[str, str] = {}
         if folder is not None:
             if not folder.is_dir():
                 raise RelightError(f"{folder}: no such folder; --lights names a folder of .hdr and .exr files")
-            self._files = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
+            self._files = _in_folder(folder)
+
+    def beside(self, scene: Scene) -> None:
+        """Unless there are files already: those of a folder `lights` beside the photographs' folder."""
+        if self._files or scene.views is None or not len(scene.views):
+            return
+        folder = scene.views[0].image_path.parent.parent / "lights"
+        if folder.is_dir():
+            with self._lock:
+                self._files = _in_folder(folder)
 
     def names(self) -> list[str]:
         """The studio's, files', uploads'."""
@@ -80,11 +92,11 @@ class Library:
             self._loaded[name] = light
         return name
 
-    def thumbnail(self, name: str) -> torch.Tensor:
-        """(32, 64, 3) sRGB-encoded, exposed so that its mean is a middle grey."""
-        radiance = self.get(name).radiance
-        small = adaptive_avg_pool2d(radiance.permute(2, 0, 1)[None], (THUMBNAIL // 2, THUMBNAIL))[0].permute(1, 2, 0)
-        return linear_to_srgb(reinhard(small * (0.5 / small.mean().clamp_min(1e-6))))
+    def thumbnail(self, name: str) -> str:
+        """See the function of this name; kept.  Raises RelightError as `get` does."""
+        if name not in self._thumbnails:
+            self._thumbnails[name] = thumbnail(self.get(name))
+        return self._thumbnails[name]
 
 
 class Lamps:
@@ -134,6 +146,17 @@ def _light(lamp: Lamp, scene: Scene) -> Light:
         towards = place - torch.tensor(scene.frame.center)
         return Sun(normalize(towards, dim=0), color, SUN_RADIUS)
     return Point(place, color * scene.frame.radius**2)
+
+
+def _in_folder(folder: Path) -> dict[str, Path]:
+    return {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES}
+
+
+def thumbnail(light: Environment) -> str:
+    """A small picture as a data: address, exposed so that its mean is a middle grey."""
+    small = adaptive_avg_pool2d(light.radiance.permute(2, 0, 1)[None], (THUMBNAIL // 2, THUMBNAIL))[0].permute(1, 2, 0)
+    exposed = linear_to_srgb(reinhard(small * (0.5 / small.mean().clamp_min(1e-6))))
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded_bytes(exposed, 'jpeg')).decode()}"
 
 
 def _reduced(light: Environment) -> Environment:

@@ -1,4 +1,4 @@
-"""A fit that is watched: its state for the panel, its scene for the renderer, and the wish to pause or stop.
+"""A fit that is watched: its state for the panel, its scene for the renderer, and the wish to pause, go on or stop.
 
 The fit calls `Live` as a pipeline listener.  Without clients that costs a few assignments; nothing is copied or drawn.
 """
@@ -56,10 +56,16 @@ class Curve:
 
 
 class Live:
-    """looked_at: whether anybody does; asked in the fit's thread.  stop: the event that the pipeline was given."""
+    """stop, enough: the events that the pipeline was given.  looked_at: whether anybody does; asked in the fit's
+    thread."""
 
-    def __init__(self, stop: threading.Event, looked_at: Callable[[], bool] = lambda: False):
-        self.stop, self.looked_at = stop, looked_at
+    def __init__(
+        self,
+        stop: threading.Event,
+        enough: threading.Event | None = None,
+        looked_at: Callable[[], bool] = lambda: False,
+    ):
+        self.stop, self.enough, self.looked_at = stop, enough or threading.Event(), looked_at
         self.stages: list[StageState] = []
         self.curves: dict[str, Curve] = {name: Curve() for name in CURVES}
         self.notes: deque[str] = deque(maxlen=5)
@@ -131,6 +137,11 @@ class Live:
 
     def resume(self) -> None:
         """Go on, into the next stage too."""
+        self._going.set()
+
+    def next_stage(self) -> None:
+        """The running stage ends with what it has, and the next one begins."""
+        self.enough.set()
         self._going.set()
 
     def stop_and_save(self) -> None:

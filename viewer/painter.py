@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from relight.errors import BackendUnavailableError
+from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.deferred import GBuffer, gbuffer
@@ -28,7 +29,8 @@ from relight.shading.shade import SplitSum, shade
 from relight.shading.surface import Surface
 from relight.shading.tracing import Tracer
 
-from .display import LIT, NEED_MATERIALS, Display, Lighting
+from .display import LIT, MODES, NEED_FEATURES, NEED_MATERIALS, Display, Lighting
+from .features import principal_colors, similarity
 from .lights import Lamps
 
 SAMPLES = 8
@@ -69,6 +71,7 @@ class Painter:
         self.note = ""
         # The last light and what it gives each Gaussian; one object for all that `edited` makes.
         self._sky: list[tuple[Environment, Tensor | None]] = []
+        self._principal: list[Tensor] = []
         self.relit: Relit | None = None
         if has_materials(scene.gaussians):
             mesh = scene.mesh if rays else None
@@ -104,9 +107,9 @@ class Painter:
 
     def modes(self) -> list[str]:
         """Those that this scene has something for."""
-        from .display import MODES
-
         without = set() if self.relit is not None else set(NEED_MATERIALS)
+        if "feature" not in self.gaussians.channels:
+            without |= set(NEED_FEATURES)
         if self.relit is not None and self.relit.proxy is None:
             without.add("visibility")
         if self.scene.views is None:
@@ -117,7 +120,9 @@ class Painter:
         """(H, W, 3) sRGB-encoded, at once: lit without noise, mirrors without what stands before them."""
         with torch.no_grad():
             parts = [self._quick(part, display) for part in _parts(camera, display)]
-        return self._tinted(torch.cat(parts, 1), camera)
+        # What is like the selection is what shows there.
+        alike = "similarity" in (display.mode, display.other)
+        return torch.cat(parts, 1) if alike else self._tinted(torch.cat(parts, 1), camera)
 
     def refined(self, camera: Camera, display: Display, give_up: Callable[[], bool]) -> Iterator[Tensor]:
         """Better and better pictures of the same; none where `paint` is as good as it gets.
@@ -174,6 +179,10 @@ class Painter:
             return self._depth(image.depth) * image.alpha[..., None], image.alpha
         if mode in ("points", "ellipsoids"):
             return self._shapes(camera, mode)
+        if mode in NEED_FEATURES and "feature" in self.gaussians.channels:
+            image = render(self.rasterizer, self.gaussians, camera, options=self.options, features=self._features(mode))
+            assert image.features is not None
+            return image.features.clamp(0, 1), image.alpha
         image = render(self.rasterizer, self.gaussians, camera, options=self.options)
         return image.color.clamp(0, 1), image.alpha
 
@@ -186,6 +195,16 @@ class Painter:
         share = ((depth - near) / max(far - near, 1e-9)).clamp(0, 1) * (len(_NEAR_TO_FAR) - 1)
         colors, below = torch.tensor(_NEAR_TO_FAR), share.long().clamp_max(len(_NEAR_TO_FAR) - 2)
         return torch.lerp(colors[below], colors[below + 1], (share - below)[..., None])
+
+    def _features(self, mode: str) -> Tensor:
+        """(N, 3) colours."""
+        feature = self.gaussians.channels["feature"]
+        if mode == "feature":
+            if not self._principal:
+                self._principal.append(principal_colors(feature))
+            return self._principal[0]
+        dim = 0.4 * sh.to_constant(self.gaussians.sh[:, 0]).mean(1, keepdim=True).clamp(0, 1).expand(-1, 3)
+        return torch.lerp(dim, torch.tensor(SELECTED), similarity(feature, self.selected)[:, None] ** 2)
 
     def _shapes(self, camera: Camera, mode: str) -> tuple[Tensor, Tensor]:
         """Centres as dots, or the surface at one standard deviation as a solid, lit from the eye."""

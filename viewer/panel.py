@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .live import Live
     from .session import Session
 
-NONE = "nothing"
+NONE, SAME = "nothing", "the same scene"
 
 
 def spoken(session: Session, act: Callable[..., Any]) -> Callable[[Any], None]:
@@ -96,10 +96,10 @@ class Panel:
                 handle.options = (*first, *modes)
                 handle.value = value if value in handle.options else handle.options[0]
         _set(self._mode, display.mode)
+        self._meaning.content = f"*{MODES[self._mode.value]}*"
         _set(self._other, display.other or NONE)
-        _set(self._divider, display.divider)
         _set(self._background, display.background)
-        self._divider.visible = display.other is not None or bool(session.beside)
+        _set(self._beside, session.beside or SAME)
         self.light.follow()
         self.edit.follow()
         if shown is not None and len(session.app.names()) and self._name.value != session.name:
@@ -110,42 +110,39 @@ class Panel:
         self._name = gui.add_dropdown("Scene", tuple(session.app.names()), initial_value=session.name)
         self._name.on_update(spoken(session, lambda e: session.show(e.target.value)))
         self._mode = gui.add_dropdown("Mode", tuple(MODES), initial_value="final")
-        self._mode.on_update(lambda e: session.change(mode=e.target.value, moving=False))
+        self._mode.on_update(lambda e: self._choose_mode(e.target.value))
+        self._meaning = gui.add_markdown("")
         with gui.add_folder("Compare"):
-            self._other = gui.add_dropdown("Right of the divider", (NONE, *MODES), initial_value=NONE)
-            self._beside = gui.add_dropdown("of", ("the same scene", *session.app.names()))
-            self._divider = gui.add_slider("Divider", 0.0, 1.0, 0.005, 0.5, visible=False)
-        self._other.on_update(self._split)
-        self._beside.on_update(spoken(session, self._compare))
-        self._divider.on_update(lambda e: session.change(divider=float(e.target.value)))
+            quick = gui.add_button_group("Against", _comparisons(session))
+            quick.on_click(spoken(session, lambda e: _COMPARISONS[e.target.value](session)))
+            self._other = gui.add_dropdown("Right side", (NONE, *MODES), initial_value=NONE)
+            self._beside = gui.add_dropdown("of", (SAME, *session.app.names()))
+        self._other.on_update(
+            lambda e: session.change(other=None if e.target.value == NONE else e.target.value, moving=False)
+        )
+        self._beside.on_update(
+            spoken(session, lambda e: session.compare("" if e.target.value == SAME else e.target.value))
+        )
         self._background = gui.add_dropdown("Background", BACKGROUNDS)
         self._background.on_update(lambda e: session.change(background=e.target.value, moving=False))
         with gui.add_folder("Photographs"):
             scene = session.scene
             count = 0 if scene is None or scene.views is None else len(scene.views)
-            cameras = gui.add_checkbox("Show cameras", False, hint="click one to jump in")
+            cameras = gui.add_checkbox("Show cameras", session.with_cameras, hint="click one to jump in")
             cameras.on_update(lambda e: session.show_cameras(e.target.value))
             if count > 1:
                 number = gui.add_slider("Jump to", 1, count, 1, 1)
                 number.on_update(lambda e: session.jump(int(e.target.value) - 1))
         with gui.add_folder("Take away"):
             gui.add_button("Screenshot", icon=None).on_click(spoken(session, lambda _: self._screenshot()))
-            self._text = gui.add_text("This view", "", hint="paste the text of another view to go there")
-            gui.add_button("Write view as text").on_click(lambda _: setattr(self._text, "value", session.shared()))
-            gui.add_button("Go to view").on_click(spoken(session, lambda _: session.restore(self._text.value)))
+            link = gui.add_button(
+                "Copy link", color="gray", hint="to this view, with its light; the address bar has it too"
+            )
+            link.on_click(lambda _: session.page.do(copy=session.shared()))
 
-    def _split(self, event: Any) -> None:
-        value = event.target.value
-        self._divider.visible = value != NONE or bool(self.session.beside)
-        self.session.change(other=None if value == NONE else value, moving=False)
-
-    def _compare(self, event: Any) -> None:
-        names = self.session.app.names()
-        self.session.beside = event.target.value if event.target.value in names else ""
-        if self.session.beside:
-            self.session.app.shown(self.session.beside)
-        self._divider.visible = bool(self.session.beside) or self.session.display.other is not None
-        self.session.ask(moving=False)
+    def _choose_mode(self, mode: str) -> None:
+        self._meaning.content = f"*{MODES[mode]}*"
+        self.session.change(mode=mode, moving=False)
 
     def _screenshot(self) -> None:
         request = self.session.request()
@@ -170,7 +167,10 @@ class FitTab:
         self._bar = gui.add_progress_bar(0.0)
         self._pause = gui.add_button("Pause")
         self._pause.on_click(lambda _: self._toggle())
-        gui.add_button("Stop and save", hint="the same command continues").on_click(lambda _: live.stop_and_save())
+        self._next = gui.add_button("Next stage", hint="end this stage with what it has so far")
+        self._next.on_click(lambda _: self._end_stage())
+        self._stop = gui.add_button("Stop and save", color="gray", hint="the same command continues")
+        self._stop.on_click(lambda _: live.stop_and_save())
         step = gui.add_checkbox("Pause before the next stage", live.step_stages)
         step.on_update(lambda e: setattr(live, "step_stages", bool(e.target.value)))
         nothing = np.array([0.0, 1.0]), np.array([np.nan, np.nan])
@@ -178,7 +178,7 @@ class FitTab:
             self._plots[name] = gui.add_uplot(
                 nothing, ({"label": "step"}, {"label": title, "stroke": "#e8963c", "width": 2}), title=title,
                 scales={"x": {"time": False}}, height=150, legend={"show": False},
-                axes=({"stroke": "#999"}, {"stroke": "#999", "size": 44}),
+                axes=({"stroke": "#999"}, {"stroke": "#999", "size": 56}),
             )  # fmt: skip
         self.tell()
 
@@ -192,17 +192,26 @@ class FitTab:
         )
         running = next((s for s in live.stages if s.state == "running"), None)
         share = 100.0 * running.step / running.total if running is not None and running.total else 0.0
-        state = (text, round(share, 1), live.paused, tuple(c.seen for c in live.curves.values()))
+        last = running is not None and running is live.stages[-1]
+        ending = running is not None and live.enough.is_set()
+        state = (text, round(share, 1), live.paused, last, ending, tuple(c.seen for c in live.curves.values()))
         if state == self._shown:
             return
         self._shown = state
         self._stages.content = text or "starting"
         self._bar.value = share
         self._pause.label = "Resume" if live.paused else "Pause"
+        self._next.label = "Ending this stage" if ending else "End with what it has" if last else "Next stage"
+        for button in (self._pause, self._next, self._stop):
+            button.disabled = not live.running
         for name, curve in list(live.curves.items()):
             if len(curve.steps) > 1:
                 count = min(len(curve.steps), len(curve.values))
                 self._plots[name].data = (np.array(curve.steps[:count]), np.array(curve.values[:count]))
+
+    def _end_stage(self) -> None:
+        self.live.next_stage()
+        self.tell()
 
     def _toggle(self) -> None:
         if self.live.paused:
@@ -210,6 +219,21 @@ class FitTab:
         else:
             self.live.pause()
         self.tell()
+
+
+_COMPARISONS: dict[str, Callable[[Session], None]] = {
+    "photo": lambda session: session.compare_with_photo(),
+    "before": lambda session: session.compare_with_before(),
+    "off": lambda session: session.compare_nothing(),
+}
+
+
+def _comparisons(session: Session) -> tuple[str, ...]:
+    """Those that there is something for."""
+    scene = session.scene
+    have = {"off": True, "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
+            "before": len(session.app.folders) > 1}  # fmt: skip
+    return tuple(name for name in _COMPARISONS if have[name])
 
 
 def _state(stage: Any) -> str:
@@ -221,6 +245,9 @@ def _state(stage: Any) -> str:
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
+    hours, of_hour = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {of_hour} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 

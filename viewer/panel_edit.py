@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,9 @@ class EditTab:
         gui = self.gui
         self._tool = gui.add_dropdown("Tool", TOOLS, hint="box: drag in the picture")
         self._tool.on_update(lambda e: self._use(e.target.value))
-        self._how = gui.add_dropdown("It", ("replace", "add", "subtract"), hint="what becomes of the selection before")
+        self._how = gui.add_dropdown(
+            "Selection", ("replace", "add", "subtract"), hint="what becomes of what was selected before"
+        )
         self._reach = gui.add_slider("Reach of a click", 0.005, 0.5, 0.005, 0.03, hint="in scene radii")
         self._through = gui.add_checkbox("Box takes what is behind", False)
         self._count = gui.add_markdown("Nothing selected")
@@ -46,11 +49,9 @@ class EditTab:
             self._roughness = gui.add_slider("Roughness", 0.0, 1.0, 0.01, 0.3)
             self._metallic = gui.add_slider("Metallic", 0.0, 1.0, 0.01, 0.0)
             self._button("Set material", self._material)
-            self._button("Hide", lambda: self._document.hide(self._chosen()))
+            self._buttons("Selected", {"Hide": lambda: self._document.hide(self._chosen()), "Delete": self._delete})
             self._button("Show all", lambda: self._document.show_all())
-            self._button("Delete", self._delete)
-        self._button("Undo", lambda: self._document.undo())
-        self._button("Redo", lambda: self._document.redo())
+        self._buttons("Steps", {"Undo": lambda: self._document.undo(), "Redo": lambda: self._document.redo()})
         with gui.add_folder("Take away"):
             self._button("Download selection as PLY", lambda: self._download(self._chosen(), "selection.ply"))
             self._button("Save selection as a scene", self._save)
@@ -64,14 +65,17 @@ class EditTab:
             count = 0 if chosen is None else int(chosen.sum())
             self._count.content = f"{count:,} Gaussians selected" if count else "Nothing selected"
 
-    def _button(self, label: str, act: Any) -> None:
-        def click(_: Any) -> None:
-            try:
-                act()
-            except RelightError as error:
-                self.session.say(str(error))
+    def _button(self, label: str, act: Callable[[], Any]) -> None:
+        self.gui.add_button(label, color="gray").on_click(lambda _: self._do(act))
 
-        self.gui.add_button(label).on_click(click)
+    def _buttons(self, label: str, acts: Mapping[str, Callable[[], Any]]) -> None:
+        self.gui.add_button_group(label, tuple(acts)).on_click(lambda e: self._do(acts[e.target.value]))
+
+    def _do(self, act: Callable[[], Any]) -> None:
+        try:
+            act()
+        except RelightError as error:
+            self.session.say(str(error))
 
     @property
     def _document(self) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from relight.errors import RelightError
-from relight.export.images import to_bytes
+from relight.shading.environment import Environment
 from relight.shading.tonemap import CURVES
 
 from .display import ESTIMATED, PHOTOGRAPHED, Lamp
+from .lights import thumbnail
 
 if TYPE_CHECKING:
     from .session import Session
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 DARK = "none"
 TURN_SECONDS = 12.0
 """Of one turn of the light."""
-COLUMNS = 4
+_GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(88px,1fr));gap:8px;padding:4px 10px"
 
 
 class LightTab:
@@ -31,6 +33,8 @@ class LightTab:
         self._lamps: dict[int, list[Any]] = {}
         self._next = 0
         self._orbiting = threading.Event()
+        self._estimated: tuple[Environment, str] | None = None
+        self._broken: set[str] = set()
         self._built = False
 
     def build(self) -> None:
@@ -38,10 +42,10 @@ class LightTab:
         gui, session = self.gui, self.session
         self._environment = gui.add_dropdown("Light", self._names())
         self._environment.on_update(lambda e: self._choose(e.target.value))
-        self._thumbnails = gui.add_image(self._sheet(), label="in this order, from the studio on")
-        upload = gui.add_upload_button("Load .hdr or .exr", mime_type=".hdr,.exr,image/*")
+        self._gallery = gui.add_html(self._cells())
+        upload = gui.add_upload_button("Load .hdr or .exr", mime_type=".hdr,.exr,image/*", color="gray")
         upload.on_upload(lambda e: self._upload(e.target.value.name, e.target.value.content))
-        self._rotation = gui.add_slider("Rotation", -180.0, 180.0, 1.0, 0.0)
+        self._rotation = gui.add_slider("Rotation", -180.0, 180.0, 1.0, 0.0, hint="or hold Alt and drag in the picture")
         self._rotation.on_update(lambda e: session.relight(rotation=float(e.target.value)))
         self._orbit = gui.add_checkbox("Orbit", False, hint="the light goes round")
         self._orbit.on_update(lambda e: self._animate(bool(e.target.value)))
@@ -51,8 +55,8 @@ class LightTab:
         self._curve.on_update(lambda e: session.relight(curve=e.target.value, moving=False))
         self._shadows = gui.add_checkbox("Shadows", True)
         self._shadows.on_update(lambda e: session.relight(shadows=bool(e.target.value), moving=False))
-        gui.add_button("Add point light").on_click(lambda _: self._add("point"))
-        gui.add_button("Add sun").on_click(lambda _: self._add("sun"))
+        gui.add_button("Add point light", color="gray").on_click(lambda _: self._add("point"))
+        gui.add_button("Add sun", color="gray").on_click(lambda _: self._add("sun"))
         self._list = gui.add_folder(None)
         self._built = True
 
@@ -68,6 +72,7 @@ class LightTab:
         wanted = lighting.environment or DARK
         if self._environment.value != wanted and wanted in self._environment.options:
             self._environment.value = wanted
+        self._show_cells()
         for handle, value in (
             (self._rotation, lighting.rotation), (self._exposure, lighting.exposure),
             (self._curve, lighting.curve), (self._shadows, lighting.shadows),
@@ -85,21 +90,38 @@ class LightTab:
     def _names(self) -> tuple[str, ...]:
         return (PHOTOGRAPHED, ESTIMATED, *self.session.app.library.names(), DARK)
 
+    def choose(self, name: str) -> None:
+        """A light by its name; others are ignored."""
+        if name in self._environment.options:
+            self._environment.value = name
+
     def _choose(self, name: str) -> None:
         self.session.relight(environment="" if name == DARK else name, moving=False)
+        self._show_cells()
 
-    def _sheet(self) -> Any:
-        """All thumbnails in one picture, row by row."""
-        pictures, library = [], self.session.app.library
-        for name in library.names()[: 3 * COLUMNS]:
+    def _cells(self) -> str:
+        """The lights that have a picture, for page.js to make them clickable."""
+        library, scene = self.session.app.library, self.session.scene
+        chosen = self.session.display.lighting.environment
+        cells = []
+        light = None if scene is None or scene.light is None else scene.light.of_world
+        if light is not None:
+            if self._estimated is None or self._estimated[0] is not light:
+                self._estimated = light, thumbnail(light)
+            cells.append(_cell(ESTIMATED, self._estimated[1], chosen))
+        for name in library.names():
             try:
-                pictures.append(library.thumbnail(name))
+                cells.append(_cell(name, library.thumbnail(name), chosen))
             except RelightError as error:
-                self.session.say(str(error))
-        while len(pictures) % COLUMNS:
-            pictures.append(torch.full_like(pictures[0], 0.12))
-        rows = [torch.cat(pictures[i : i + COLUMNS], 1) for i in range(0, len(pictures), COLUMNS)]
-        return to_bytes(torch.cat(rows, 0))
+                if name not in self._broken:
+                    self._broken.add(name)
+                    self.session.say(str(error))
+        return f'<div style="{_GRID}">{"".join(cells)}</div>'
+
+    def _show_cells(self) -> None:
+        cells = self._cells()
+        if self._gallery.content != cells:
+            self._gallery.content = cells
 
     def _upload(self, file_name: str, content: bytes) -> None:
         try:
@@ -110,8 +132,7 @@ class LightTab:
             return
         for session in list(self.session.app.sessions.values()):
             session.panel.light.lights_changed()
-        self._environment.value = name
-        self._choose(name)
+        self.choose(name)
 
     def lights_changed(self) -> None:
         """The library has another light."""
@@ -119,7 +140,7 @@ class LightTab:
             value = self._environment.value
             self._environment.options = self._names()
             self._environment.value = value
-            self._thumbnails.image = self._sheet()
+            self._show_cells()
 
     def _animate(self, on: bool) -> None:
         """One turn every `TURN_SECONDS`, as fast as pictures are drawn."""
@@ -168,7 +189,7 @@ class LightTab:
         with folder:
             strength = gui.add_slider("Strength", 0.0, 20.0, 0.1, min(lamp.strength, 20.0))
             color = gui.add_rgb("Colour", tuple(round(255 * c) for c in lamp.color))
-            remove = gui.add_button("Remove")
+            remove = gui.add_button("Remove", color="gray")
         gizmo = session.client.scene.add_transform_controls(
             f"/lamps/{self._next}", scale=0.15 * scene.frame.radius, disable_rotations=True, position=lamp.place,
             depth_test=False,
@@ -189,3 +210,13 @@ class LightTab:
         lamps = self.session.display.lighting.lamps
         self.session.relight(lamps=(*lamps[:index], *lamps[index + 1 :]), moving=False)
         self.follow()
+
+
+def _cell(name: str, picture: str, chosen: str) -> str:
+    label = html.escape(name)
+    outline = "outline:2px solid #e8963c;" if name == chosen else ""
+    return (
+        f'<div data-relight-light="{label}" title="{label}" style="min-width:0">'
+        f'<img src="{picture}" style="width:100%;display:block;border-radius:4px;{outline}">'
+        f'<div style="font-size:11px;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">{label}</div></div>'
+    )

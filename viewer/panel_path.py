@@ -30,7 +30,7 @@ class PathTab:
         gui = self.gui
         self._count = gui.add_markdown("No keyframes")
         gui.add_button("Add keyframe", hint="where the camera is now").on_click(lambda _: self._add())
-        gui.add_button("Clear keyframes").on_click(lambda _: self._clear())
+        gui.add_button("Clear keyframes", color="gray").on_click(lambda _: self._clear())
         self._seconds = gui.add_slider("Seconds", 1.0, 30.0, 0.5, 5.0)
         self._fps = gui.add_slider("Pictures a second", 10, 60, 1, 24)
         self._size = gui.add_dropdown("Size", tuple(SIZES))

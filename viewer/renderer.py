@@ -28,6 +28,9 @@ SMALLEST, LARGEST = 96, 1 << 21
 BURST = 0.6
 """Seconds of drawing that may be saved up while nothing is asked for, where drawing is rationed."""
 
+DEBT = 1.0
+"""Seconds that a picture may have taken too long, at most: the first one loads kernels, and no other shall pay."""
+
 
 class Paints(Protocol):
     """What draws: see `relight.viewer.painter.Painter`."""
@@ -142,7 +145,7 @@ class Renderer:
                 request.painter.refined(request.camera, request.display, lambda: self._ended) if refine else ()
             ):
                 picture = better
-        self._credit -= time.monotonic() - begun
+        self._spend(time.monotonic() - begun)
         return picture
 
     # --- the thread
@@ -170,7 +173,7 @@ class Renderer:
             spent = time.monotonic() - begun
             self.busy_seconds += spent
             self.pictures += 1
-            self._credit -= spent
+            self._spend(spent)
             client.served = time.monotonic()
 
     def _next(self) -> tuple[_Client, int, str] | None:
@@ -195,6 +198,9 @@ class Renderer:
         self._credit = min(BURST, self._credit + duty * (now - self._credited)) if duty < 1 else BURST
         self._credited = now
         return now
+
+    def _spend(self, seconds: float) -> None:
+        self._credit = max(-DEBT, self._credit - seconds)
 
     @staticmethod
     def _rest(client: _Client) -> float:
@@ -230,7 +236,9 @@ class Renderer:
             # Half way, because one slow picture says little about the next.
             client.scale[key] = min(1.0, max(SMALLEST / longer, math.sqrt(scale * wanted)))
             complete = (camera.width, camera.height) == (request.camera.width, request.camera.height)
-            self._give(client, number, picture, stage, "refined" if complete else "full")
+            # An outdated quick picture is still shown: while somebody drags, every picture is outdated.
+            kind, then = ("full", "refined") if complete else ("quick", "full")
+            self._give(client, number, picture, kind, then, late=True)
         elif stage == "full":
             self._give(client, number, request.painter.paint(request.camera, request.display), stage, "refined")
         else:
@@ -244,10 +252,9 @@ class Renderer:
             else:
                 self._give(client, number, picture, stage, "refined")
 
-    def _give(self, client: _Client, number: int, picture: Tensor, stage: str, then: str) -> None:
-        # An outdated quick picture is still shown: while somebody drags, every picture is outdated.
-        if client.number == number or stage == "quick":
-            client.deliver(picture, stage)
+    def _give(self, client: _Client, number: int, picture: Tensor, kind: str, then: str, *, late: bool = False) -> None:
+        if late or client.number == number:
+            client.deliver(picture, kind)
         self._stage(client, number, then)
 
     def _stage(self, client: _Client, number: int, stage: str) -> None:

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from relight.errors import RelightError
 
+from .page import PATH, Page, Pages
+
 COOKIE = "relight_token"
 
 
@@ -56,20 +58,27 @@ class Gate:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     @contextmanager
-    def around(self) -> Iterator[None]:
-        """Servers that viser starts within are guarded.  It has no option for it, so its call to websockets is met."""
+    def around(self, pages: Pages) -> Iterator[None]:
+        """Servers that viser starts within are guarded, and websockets of `pages` are theirs.
+
+        viser has no option for it, so its call to websockets is met.
+        """
         import websockets.asyncio.server as library
 
         original: Any = library.serve
 
-        def serve(*arguments: Any, process_request: Any = None, **options: Any) -> Any:
+        def serve(handler: Any, *arguments: Any, process_request: Any = None, **options: Any) -> Any:
             self.installed = True
 
             def guarded(connection: Any, request: Any) -> Any:
                 refusal = self.refusal(request.path, request.headers)
                 return process_request(connection, request) if refusal is None else _response(*refusal)
 
-            return original(*arguments, process_request=guarded, **options)
+            async def routed(connection: Any) -> None:
+                ours = connection.request.path.startswith(PATH)
+                await (pages.talk(connection) if ours else handler(connection))
+
+            return original(routed, *arguments, process_request=guarded, **options)
 
         library.serve = serve
         try:
@@ -100,11 +109,11 @@ class Server:
             raise RelightError(f"the viewer needs viser ({error}): pip install 'relight[viewer]'") from error
         if token is None and not is_local(host):
             token = secrets.token_urlsafe(16)
-        self.gate = Gate(token)
+        self.gate, self.pages = Gate(token), Pages()
         self.host = "127.0.0.1" if host == "localhost" else host
         _quiet_libraries()
         # viser prints a box of its own; ours says where to look, with the token.
-        with self.gate.around(), contextlib.redirect_stdout(io.StringIO()):
+        with self.gate.around(self.pages), contextlib.redirect_stdout(io.StringIO()):
             self.viser: Any = viser.ViserServer(host=self.host, port=port, label=title, verbose=False)
         if not self.gate.installed:
             self.viser.stop()
@@ -129,6 +138,14 @@ class Server:
     def on_disconnect(self, gone: Callable[[Any], None]) -> None:
         """Called with each client that left."""
         self.viser.on_client_disconnect(gone)
+
+    def open_page(self, client: Any, page: Page) -> None:
+        """Run the page's script in a client's browser and let it connect."""
+        from viser import _messages as messages
+
+        self.pages.add(page)
+        # What viser's own plots come by; it has no public name.
+        client._websock_connection.queue_message(messages.RunJavascriptMessage(source=page.script()))
 
     def connected(self, client: Any) -> bool:
         """Whether it still is."""

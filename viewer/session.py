@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,9 @@ from relight.geometry.camera import Camera
 from relight.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
 from relight.scene import Scene
 
-from .display import ESTIMATED, PHOTOGRAPHED, Display, Shared
+from .display import ESTIMATED, PHOTOGRAPHED, Display, Shared, finite
 from .document import box, pick
+from .page import Page
 from .painter import Beside, Painter
 from .panel import Panel
 from .renderer import Request
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 LONGEST = 1280
 """Pixels of the longer side of a full picture."""
 QUALITY = {"quick": 60, "full": 85, "refined": 92}
-THUMBNAIL = 0.25
-"""Of the photographs in the frustums."""
+THUMBNAIL = 128
+"""Pixels of the longer side of the photographs in the frustums."""
 MOST_FRUSTUMS = 200
 
 
@@ -49,6 +51,7 @@ class Session:
         self._frustums: list[Any] = []
         self._ended = False
         self.panel = Panel(self)
+        self.page = Page(self._heard)
 
     # --- life
 
@@ -58,12 +61,19 @@ class Session:
         self.look_from_start()
         self.panel.build()
         self.client.camera.on_update(lambda _: self.ask(moving=True))
+        self._show_divider()
+        self.app.server.open_page(self.client, self.page)
         self.ask(moving=True)
+        self.show_cameras(self.with_cameras)
+        if self._ended:
+            # The browser left in the meantime: what was opened since is closed again.
+            self.end()
 
     def end(self) -> None:
         """The browser is gone."""
         self._ended = True
         self.panel.end()
+        self.app.server.pages.remove(self.page)
         self.app.renderer.close(self.client.client_id)
 
     def tell(self) -> None:
@@ -95,6 +105,12 @@ class Session:
         if shown is not None:
             return shown.content.scene
         return None if self.app.live is None else self.app.live.captured
+
+    @property
+    def with_cameras(self) -> bool:
+        """Whether cameras are what there is to see at first."""
+        shown = self.shown
+        return self.app.live is None and shown is not None and shown.content.captured
 
     def painter(self) -> Painter | None:
         """What draws for this client, with all edits and its selection."""
@@ -135,7 +151,47 @@ class Session:
         """Of the display."""
         with self._lock:
             self.display = replace(self.display, **values)
+        self._show_divider()
         self.ask(moving=moving)
+
+    def compare(self, name: str) -> None:
+        """Another scene right of the divider; "" for the same.  Raises RelightError."""
+        if name:
+            self.app.shown(name)
+        self.beside = name
+        self._show_divider()
+        self.ask(moving=False)
+
+    def compare_with_photo(self) -> None:
+        """The photograph left of the divider, what is rendered right of it, from where the nearest one was taken."""
+        scene, camera = self.scene, self.camera()
+        if scene is None or scene.views is None or camera is None:
+            return
+        poses = torch.stack([view.camera.world_from_camera for view in scene.views])
+        apart = (poses[:, :3, 3] - camera.position).norm(dim=1) / scene.frame.radius
+        self.jump(int((apart + (poses[:, :3, 2] - camera.forward).norm(dim=1)).argmin()))
+        self.compare_nothing()
+        self.change(mode="photo", other="final", divider=0.5)
+        self.panel.follow()
+
+    def compare_with_before(self) -> None:
+        """The stage before this one left of the divider.  Raises RelightError for the first."""
+        names, now = list(self.app.folders), self.beside or self.name
+        at = names.index(now) if now in names else len(names) - 1
+        if at == 0:
+            raise RelightError("there is no stage before this one")
+        self.show(names[at - 1])
+        self.compare(names[at])
+        self.change(other=None, divider=0.5)
+        self.panel.follow()
+
+    def compare_nothing(self) -> None:
+        """One picture, of what is right of the divider if that is another stage."""
+        if self.beside:
+            self.show(self.beside)
+        self.beside = ""
+        self.change(mode="final" if self.display.mode == "photo" else self.display.mode, other=None)
+        self.panel.follow()
 
     def relight(self, moving: bool = True, **values: Any) -> None:
         """Of the light."""
@@ -148,6 +204,7 @@ class Session:
         self.app.shown(name)
         with self._lock:
             self.name, self.selected = name, None
+        self._show_divider()
         self.refresh()
 
     def _deliver(self, picture: Tensor, stage: str) -> None:
@@ -157,6 +214,7 @@ class Session:
         self.client.flush()
         self.kind, self.pictures = stage, self.pictures + 1
         self.panel.status(f"{picture.shape[1]} x {picture.shape[0]}, {stage}")
+        self.page.show(view=self.shared())
 
     def say(self, text: str, *, title: str = "relight") -> None:
         """A note in the corner."""
@@ -170,15 +228,20 @@ class Session:
         if scene is None:
             return
         up = scene.frame.up or (0.0, -1.0, 0.0)
-        if scene.views is not None and len(scene.views):
-            self.jump(0)
-            return
         center, direction = torch.tensor(scene.frame.center), torch.tensor(up)
+        distance = 2.5 * scene.frame.radius
+        if scene.views is not None and len(scene.views):
+            if not self.with_cameras:
+                self.jump(0)
+                return
+            # All cameras, which are what there is to see.
+            places = torch.stack([view.camera.position for view in scene.views])
+            distance = max(distance, 2.2 * float((places - center).norm(dim=1).max()))
         side = torch.linalg.cross(direction, torch.eye(3)[int(direction.abs().argmin())])
         offset = torch.nn.functional.normalize(torch.nn.functional.normalize(side, dim=0) + 0.4 * direction, dim=0)
         with self.client.atomic():
             self.client.camera.up_direction = up
-            self.client.camera.position = tuple((center + 2.5 * scene.frame.radius * offset).tolist())
+            self.client.camera.position = tuple((center + distance * offset).tolist())
             self.client.camera.look_at = scene.frame.center
 
     def jump(self, index: int) -> None:
@@ -214,12 +277,20 @@ class Session:
         if not visible or scene is None or scene.views is None:
             return
         every = max(1, math.ceil(len(scene.views) / MOST_FRUSTUMS))
+        places = torch.stack([view.camera.position for view in scene.views])[::every]
+        apart = torch.cdist(places, places).fill_diagonal_(torch.inf).min(1).values.median()
+        # Neighbours shall not hide each other, nor the scene.
+        size = float(torch.tensor(0.05 * scene.frame.radius).minimum(0.4 * apart))
         for i in range(0, len(scene.views), every):
-            camera = scene.views.camera(i, THUMBNAIL)
-            photo = scene.views.photo(i, THUMBNAIL)
+            lens = scene.views.camera(i)
+            scale = min(1.0, THUMBNAIL / max(lens.width, lens.height))
+            camera, photo = scene.views.camera(i, scale), scene.views.photo(i, scale)
+            if self._ended:
+                return
             rgb = photo.rgb if photo.alpha is None else photo.rgb * photo.alpha[..., None]
             handle = self.client.scene.add_camera_frustum(
-                f"/cameras/{i:04d}", camera.fov_y, camera.width / camera.height, scale=0.06 * scene.frame.radius,
+                f"/cameras/{i:04d}", camera.fov_y, camera.width / camera.height, scale=size,
+                thickness=1.5, thickness_units="screen",
                 image=to_bytes(rgb), format="jpeg", jpeg_quality=70, color=(230, 150, 60),
                 wxyz=quaternion_from_rotation(camera.world_from_camera[:3, :3]).numpy(),
                 position=camera.position.numpy(),
@@ -258,22 +329,76 @@ class Session:
     def shared(self) -> str:
         """The view as text."""
         c = self.client.camera
-        return Shared(self.display, tuple(map(float, c.wxyz)), tuple(map(float, c.position))).to_text()  # type: ignore[arg-type]
+        wxyz, position, target = (tuple(map(float, values)) for values in (c.wxyz, c.position, c.look_at))
+        distance = math.dist(position, target) or 1.0
+        return Shared(self.display, wxyz, position, distance, float(c.fov), self.name or "", self.beside).to_text()  # type: ignore[arg-type]
 
     def restore(self, text: str) -> None:
-        """A view from text.  Raises RelightError."""
-        found = Shared.from_text(text)
-        light = found.display.lighting.environment
-        if light not in ("", PHOTOGRAPHED, ESTIMATED, *self.app.library.names()):
-            raise RelightError(f"view: its light {light!r} is not here; load it first")
-        self.display = found.display
+        """A view from text, as far as what it shows is here.  Raises RelightError."""
+        found, app = Shared.from_text(text), self.app
+        display, light = found.display, found.display.lighting.environment
+        missing = {name for name in (found.name, found.beside) if name not in ("", *app.names())}
+        if light not in ("", PHOTOGRAPHED, ESTIMATED, *app.library.names()):
+            missing.add(light)
+            display = replace(display, lighting=replace(display.lighting, environment=PHOTOGRAPHED))
+        if missing:
+            self.say(f"Not here, and left out: {', '.join(sorted(missing))}", title="The link shows more")
+        if found.name not in ("", self.name, *missing):
+            self.show(found.name)
+        beside = "" if found.beside in missing else found.beside
+        if beside:
+            app.shown(beside)
+        with self._lock:
+            self.display, self.beside = display, beside
         pose = torch.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(torch.tensor(found.wxyz)), torch.tensor(found.position)
         with self.client.atomic():
-            scene = self.scene
-            self.place(Camera.from_fov(pose, 1.0, 2, 2), 1.0 if scene is None else scene.frame.radius)
+            self.client.camera.fov = found.fov
+            self.place(Camera.from_fov(pose, 1.0, 2, 2), found.distance)
+        self._show_divider()
         self.panel.follow()
         self.ask(moving=True)
+
+    # --- the page around the picture
+
+    def _show_divider(self) -> None:
+        display, beside = self.display, self.beside
+        if display.other is None and not beside:
+            self.page.show(divider=None)
+            return
+        sides = [(self.name or "", display.mode), (beside or self.name or "", display.other or display.mode)]
+        if not beside or sides[0][0] == sides[1][0]:
+            left, right = (mode for _, mode in sides)
+        elif sides[0][1] == sides[1][1]:
+            left, right = (name for name, _ in sides)
+        else:
+            left, right = (f"{name}: {mode}" for name, mode in sides)
+        left, right = left.replace("_", " "), right.replace("_", " ")
+        self.page.show(divider=display.divider, left=left, right=right)
+
+    def _heard(self, message: Mapping[str, Any]) -> None:
+        """What page.js says.  Raises ValueError or TypeError for nonsense."""
+        if self._ended:
+            return
+        try:
+            match message:
+                case {"divider": float() | int() as share}:
+                    self.page.told(divider=share)
+                    self.change(divider=max(0.0, min(1.0, finite(share))))
+                case {"turn": float() | int() as degrees}:
+                    rotation = self.display.lighting.rotation + finite(degrees)
+                    self.relight(rotation=(rotation + 180) % 360 - 180)
+                    self.panel.follow()
+                case {"light": str(name)}:
+                    self.panel.light.choose(name)
+                case {"view": str(text)}:
+                    self.restore(text)
+                case {"copied": bool(done)}:
+                    self.say("Link copied" if done else "This browser gives no clipboard: copy the address bar")
+                case _:
+                    raise ValueError("no such message")
+        except RelightError as error:
+            self.say(str(error))
 
     def sleep(self, seconds: float) -> bool:
         """Wait; False once the client is gone."""

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. radiance.iterations=500")
     parser.add_argument(
         "--resume", action=argparse.BooleanOptionalAction, default=True,
-        help="continue an interrupted stage from its checkpoint (default), or start it anew",
+        help="continue an interrupted stage and keep one that was ended early (default), or start them anew",
     )  # fmt: skip
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
     parser.add_argument("--quiet", action="store_true", help="print only errors and the result")
@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.scene, arguments.overrides)
     with ExitStack() as serving:
         with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
-            live = _served(arguments, serving, stop, terminal.say) if arguments.view else None
+            enough = threading.Event()
+            live = _served(arguments, serving, (stop, enough), terminal.say) if arguments.view else None
 
             def tell(event: pipeline.Event) -> None:
                 terminal(event)
@@ -52,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
                     live(event)
 
             try:
-                result = pipeline.run(config, resume=arguments.resume, until=arguments.until, on_event=tell, stop=stop)
+                result = pipeline.run(
+                    config, resume=arguments.resume, until=arguments.until, on_event=tell, stop=stop, enough=enough
+                )
             except pipeline.Interrupted:
                 terminal.say("stopped and saved; the same command continues")
                 return 130
@@ -64,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _served(arguments: argparse.Namespace, serving: ExitStack, stop: threading.Event, say) -> Any:
-    """A viewer of this fit; the listener that it gives."""
-    live = viewer_module("live").Live(stop)
+def _served(arguments: argparse.Namespace, serving: ExitStack, wishes: tuple[threading.Event, ...], say) -> Any:
+    """A viewer of this fit; the listener that it gives.  wishes: to stop, and for the next stage."""
+    live = viewer_module("live").Live(*wishes)
     server = open_server(arguments, "relight fit")
     serving.enter_context(viewer_module("app").open_app(None, server, arguments.lights, live).serving())
     say(f"look at: {server.address}")

@@ -3,7 +3,8 @@
 examples:
   relight view runs/fox
   relight view runs/fox/01-radiance --lights hdris/
-  relight view scan.ply --port 9000
+  relight view scene.yaml                       its run; before there is one, cameras and photographs
+  relight view scan.sog --port 9000
   relight view runs/fox --host 0.0.0.0          from other machines, with a token
 """
 
@@ -22,7 +23,7 @@ from relight.errors import RelightError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Source and server."""
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="run folder, stage folder, splat file (.ply)")
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="run, stage folder, scene file (.yaml), splat file")
     add_server_arguments(parser)
 
 
@@ -32,7 +33,12 @@ def add_server_arguments(parser: argparse.ArgumentParser) -> None:
     server.add_argument("--host", default="localhost", help="to serve on (default: this machine only)")
     server.add_argument("--port", type=int, default=8080, help="the next free one if it is taken (default: 8080)")
     server.add_argument("--token", help="that browsers must bring; default: a random one unless on this machine only")
-    server.add_argument("--lights", type=Path, metavar="FOLDER", help="of .hdr and .exr files to choose from")
+    server.add_argument(
+        "--lights",
+        type=Path,
+        metavar="FOLDER",
+        help="of .hdr and .exr files to choose from (default: lights beside the photographs)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from relight.errors import MissingPartError, RelightError
 from relight.pipeline.events import Event, Listener, Loaded, Note, StageFinished, StageSkipped, StageStarted
 from relight.pipeline.folder import RunFolder
 from relight.pipeline.job import FolderJob
-from relight.pipeline.keys import data_key, stage_key
+from relight.pipeline.keys import data_key, early_key, stage_key
 from relight.plugins import did_you_mean
 from relight.scene import Scene, StageRecord
 from relight.scene_io import MANIFEST, load_scene, point_to_pictures, read_manifest, save_scene
@@ -41,12 +41,15 @@ def run(
     until: str | None = None,
     on_event: Listener = lambda event: None,
     stop: threading.Event | None = None,
+    enough: threading.Event | None = None,
     checkpoint_seconds: float = 30.0,
 ) -> Result:
     """Run all stages, or those up to the one named `until`.
 
-    resume: continue a stage that was interrupted; False starts it anew.  Finished stages are kept either way.
+    resume: continue a stage that was interrupted, and keep the result of one that was ended early; False starts both
+    anew.  Finished stages are kept either way.
     stop: set it to stop at the next checkpoint, which the stage then makes at once; raises `Interrupted`.
+    enough: set it to end the running stage with what it has, so that the next one begins, which clears it.
     Raises RelightError for whatever the user can mend, a full disk included; results on disk are as before then.
     """
     stages = config.stages[: _last(config.stages, until) + 1]
@@ -57,7 +60,8 @@ def run(
         with RunFolder(config.output, on_event) as folder:
             try:
                 folder.write_config(config)
-                runner = _Runner(config, folder, on_event, stop or threading.Event(), checkpoint_seconds)
+                stop, enough = stop or threading.Event(), enough or threading.Event()
+                runner = _Runner(config, folder, on_event, stop, enough, checkpoint_seconds)
                 result = runner.run(stages, scene, resume=resume)
                 if len(stages) == len(config.stages):
                     folder.finish(len(stages))
@@ -114,28 +118,35 @@ class _Runner:
     folder: RunFolder
     emit: Listener
     stop: threading.Event
+    enough: threading.Event
     checkpoint_seconds: float
 
     def run(self, stages: tuple[StageConfig, ...], scene: Scene, *, resume: bool) -> Result:
-        keys = self._keys(stages, scene)
-        done = 0
-        while done < len(stages) and self.folder.has(self.folder.stage(done, stages[done].name), keys[done]):
-            self._skip(done, self.folder.stage(done, stages[done].name), scene)
-            done += 1
-        captured, place = scene, self.folder.stage(done - 1, stages[done - 1].name) if done else None
+        captured, place, made_of, done = scene, None, data_key(scene), 0
+        for index, stage in enumerate(stages):
+            folder = self.folder.stage(index, stage.name)
+            key = stage_key(stage, self.config.seed, made_of)
+            found = self.folder.found(folder, key, early=resume)
+            if found is None:
+                break
+            self._skip(index, folder, captured)
+            if found != key:
+                self.emit(Note(f"{folder.name}: ended early, and kept so; --no-resume takes all its steps"))
+            place, made_of, done = folder, found, index + 1
         if place is not None:
             scene = load_scene(place)
         for index in range(done, len(stages)):
             if self.stop.is_set():
                 raise Interrupted
-            name, key = stages[index].name, keys[index]
-            restored = self.folder.restore(index, name, key)
+            key = stage_key(stages[index], self.config.seed, made_of)
+            restored = self.folder.restore(index, stages[index].name, key)
             if restored is not None:
                 self.emit(Note(f"{restored.name}: an earlier result with these options was in .old and is used again"))
                 self._skip(index, restored, captured)
                 scene, place = load_scene(restored), restored
             else:
                 scene, place = self._one(index, stages[index], key, scene, place, resume=resume)
+            made_of = read_manifest(place)["key"]
         if place is None:
             raise RelightError(f"{self.config.source}: no stages to run")
         return Result(self.folder.path, place, scene)
@@ -144,12 +155,6 @@ class _Runner:
         if captured.views is not None:
             point_to_pictures(folder, captured.views)
         self.emit(StageSkipped(index, folder))
-
-    def _keys(self, stages: tuple[StageConfig, ...], scene: Scene) -> list[str]:
-        keys = [data_key(scene)]
-        for stage in stages:
-            keys.append(stage_key(stage, self.config.seed, keys[-1]))
-        return keys[1:]
 
     def _one(
         self, index: int, stage: StageConfig, key: str, scene: Scene, place: Path | None, *, resume: bool
@@ -168,9 +173,11 @@ class _Runner:
             backend=self.config.backend,
             seed=self.config.seed,
             stop=self.stop,
+            enough=self.enough,
             emit=self.emit,
             checkpoint_seconds=self.checkpoint_seconds,
         )
+        self.enough.clear()
         self.emit(StageStarted(index, job.restored.step if job.restored else 0))
         with job:
             torch.manual_seed(self.config.seed)
@@ -180,7 +187,10 @@ class _Runner:
                 if getattr(result, part) is None:
                     name = type(stage.stage).__qualname__
                     raise TypeError(f"{name} says it gives {part}, and returned a scene without")
-            record = StageRecord(stage.name, stage.options, key, job.seconds, job.metrics, job.steps)
+            if job.ended_early:
+                # Another result than the whole stage's, and so is all that comes of it.
+                key = early_key(key, job.steps)
+            record = StageRecord(stage.name, stage.options, key, job.seconds, job.metrics, job.steps, job.ended_early)
             result = replace(result, history=(*scene.history, record))
             save_scene(result, job.folder, key=key, earlier=None if place is None else (scene, place))
         folder = self.folder.install(job.folder, index, stage.name)
@@ -202,7 +212,8 @@ class _Runner:
         history = read_manifest(folder).get("history") or [{}]
         before, now = history[-1].get("options", {}), stage.options
         changed = [f"{k} {before.get(k)} -> {now.get(k)}" for k in {**before, **now} if before.get(k) != now.get(k)]
-        what = ", ".join(changed) if changed else "its input, seed or version changed"
+        otherwise = "it was ended early" if history[-1].get("ended_early") else "its input, seed or version changed"
+        what = ", ".join(changed) or otherwise
         self.emit(Note(f"{folder.name}: computed again ({what}); the earlier result stays until the new one is ready"))
 
 

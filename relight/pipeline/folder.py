@@ -13,6 +13,7 @@ from relight.config import Config, resolved_text
 from relight.errors import DataError, RelightError
 from relight.pipeline.events import Listener, Note
 from relight.pipeline.job import CHECKPOINT, checkpoint_key
+from relight.pipeline.keys import early_key
 from relight.scene_io import MANIFEST, flush, read_manifest, stage_folders
 
 try:
@@ -89,14 +90,22 @@ class RunFolder:
     def stage(self, index: int, name: str) -> Path:
         return self.path / f"{index + 1:02d}-{name}"
 
-    def has(self, folder: Path, key: str) -> bool:
-        """True if `folder` is a complete scene with this content key.  Raises DataError if its list is damaged."""
-        return (folder / MANIFEST).is_file() and read_manifest(folder).get("key") == key
+    def found(self, folder: Path, key: str, *, early: bool) -> str | None:
+        """The content key of the complete scene in `folder`, if that is `key`; None for others and for nothing.
+
+        early: or, of a stage that was ended early, what `early_key` makes of it.  Raises DataError for a damaged list.
+        """
+        if not (folder / MANIFEST).is_file():
+            return None
+        manifest = read_manifest(folder)
+        last = manifest["history"][-1] if manifest["history"] else {}
+        wanted = early_key(key, last["steps"]) if early and last.get("ended_early") else key
+        return wanted if manifest["key"] == wanted else None
 
     def is_ready(self, folder: Path, key: str) -> bool:
-        """`has`, for work in progress, whose manifest a crash of the machine may have damaged."""
+        """Whether work in progress, whose manifest a crash of the machine may have damaged, is a complete result."""
         with suppress(DataError):
-            return self.has(folder, key)
+            return self.found(folder, key, early=True) is not None
         return False
 
     def working(self, index: int, name: str, key: str, *, resume: bool) -> Path:
@@ -128,7 +137,7 @@ class RunFolder:
         target = self.stage(index, name)
         for folder in sorted(self.old.glob(f"{target.name}.*")):
             with suppress(DataError):
-                if self.has(folder, key):
+                if self.found(folder, key, early=False) is not None:
                     self._put(folder, index, target)
                     self._remove_if_empty(self.old)
                     return target

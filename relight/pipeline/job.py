@@ -54,12 +54,15 @@ class FolderJob:
         backend: str,
         seed: int,
         stop: threading.Event,
+        enough: threading.Event,
         emit: Listener,
         checkpoint_seconds: float,
     ):
         self.device, self.backend, self.seed = device, backend, seed
         self.work, self.folder = work, work / "folder"
-        self._index, self._key, self._stop, self._emit = index, key, stop, emit
+        self._index, self._key, self._stop, self._enough, self._emit = index, key, stop, enough, emit
+        self.ended_early = False
+        """Whether the stage was told so when it asked."""
         self._interval = checkpoint_seconds
         self.restored, self._progress = self._restore()
         if self.restored is None and work.exists():
@@ -99,6 +102,10 @@ class FolderJob:
         if metrics or scene is not None or step == total or now - self._told_at >= 0.1:
             self._told_at = now
             self._emit(Progress(self._index, step, total, self.seconds, dict(metrics or {}), scene))
+
+    def enough(self) -> bool:
+        self.ended_early |= self._enough.is_set()
+        return self.ended_early
 
     def checkpoint_due(self) -> bool:
         wait = max(self._interval, MOST_OF_THE_TIME * self._save_took)

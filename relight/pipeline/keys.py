@@ -63,6 +63,11 @@ def stage_key(config: StageConfig, seed: int, input_key: str) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
+def early_key(key: str, steps: int) -> str:
+    """Of the result of a stage with this key that was ended after so many steps."""
+    return hashlib.sha256(f"{key} ended after {steps}".encode()).hexdigest()
+
+
 def _sampled(path: Path) -> bytes:
     """Hash of a file's size and of 16 blocks spread over it: all of a small file, 64 KiB of a large one.
 

@@ -82,6 +82,13 @@ class Job(Protocol):
         """
         ...
 
+    def enough(self) -> bool:
+        """True once the user wants the next stage: return the scene as it is, complete enough to be used and kept.
+
+        Ask between steps, while any are left.  A stage that never asks, or cannot stop half way, runs to its end.
+        """
+        ...
+
     def checkpoint_due(self) -> bool:
         """True when enough time has passed since the last checkpoint, or the user asked to stop."""
         ...

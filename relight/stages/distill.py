@@ -272,6 +272,8 @@ class _Distillation:
                 self.job.report(self.step, total, metrics, scene=self._scene() if metrics else None)
                 if self.step < total and self.job.checkpoint_due():
                     self.job.checkpoint(self._checkpoint())
+                if self.step < total and self.job.enough():
+                    return self._scene()
             first = last
         return self._scene()
 

@@ -274,6 +274,8 @@ class _TextureFit:
             self.job.report(self.step, total, metrics)
             if self.step < total and self.job.checkpoint_due():
                 self.job.checkpoint(self._checkpoint())
+            if self.step < total and self.job.enough():
+                break
         return self._scene()
 
     def _judges(self) -> bool:

@@ -202,9 +202,11 @@ class _Fit:
             self.job.report(self.step, total, metrics, scene=self._scene() if metrics else None)
             if self.step < total and self.job.checkpoint_due():
                 self.job.checkpoint(self._checkpoint())
+            if self.step < total and self.job.enough():
+                break
         result = self._scene()
         scores = means(evaluate(result, self.rasterizer))
-        self.job.report(total, total, {f"test_{k}": v for k, v in scores.items()} or None, scene=result)
+        self.job.report(self.step, total, {f"test_{k}": v for k, v in scores.items()} or None, scene=result)
         return result
 
     def _one_step(self) -> tuple[float, float]:

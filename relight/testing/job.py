@@ -15,11 +15,15 @@ class MemoryJob:
     """Keeps every report and the last checkpoint in memory.
 
     stop_at: ask to stop at this step, as Ctrl-C does: the stage's next checkpoint raises `Interrupted`.
+    enough_at: want the next stage from this step on.
     """
 
-    def __init__(self, folder: Path, *, seed: int = 0, restored: Checkpoint | None = None, stop_at: int | None = None):
+    def __init__(
+        self, folder: Path, *, seed: int = 0, restored: Checkpoint | None = None, stop_at: int | None = None,
+        enough_at: int | None = None,
+    ):  # fmt: skip
         self.device, self.backend, self.seed, self.folder = torch.device("cpu"), "auto", seed, folder
-        self.restored, self.stop_at = restored, stop_at
+        self.restored, self.stop_at, self.enough_at = restored, stop_at, enough_at
         self.reports: list[tuple[int, int, dict[str, float]]] = []
         self.saved: Checkpoint | None = None
 
@@ -27,6 +31,9 @@ class MemoryJob:
         self, step: int, total: int, metrics: Mapping[str, float] | None = None, *, scene: Scene | None = None
     ) -> None:
         self.reports.append((step, total, dict(metrics or {})))
+
+    def enough(self) -> bool:
+        return self.enough_at is not None and self.reports[-1][0] >= self.enough_at
 
     def checkpoint_due(self) -> bool:
         return self.stop_at is not None and self.reports[-1][0] >= self.stop_at

@@ -173,6 +173,16 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, uninterrupted, t
     assert torch.equal(whole.light.main.radiance, again.light.main.radiance)
 
 
+@pytest.mark.parametrize("step", [10, 55])
+def test_ended_early_it_gives_what_it_has(capture, tmp_path, step):
+    phases = {"specular": Specular(iterations=50), "diffuse": Diffuse(iterations=500)}
+    job = MemoryJob(tmp_path, enough_at=step)
+    early = Distill(**QUICK | phases | {"light_size": 8}).run(capture, job)
+    assert job.reports[-1][0] == step
+    assert early.light is not None and early.gaussians is not None
+    assert early.gaussians.channels["roughness"].isfinite().all()
+
+
 def other_sky() -> Environment:
     return sky().turned(2.2)
 

@@ -192,6 +192,14 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, stop):
     assert torch.equal(whole.light.main.radiance, again.light.main.radiance)
 
 
+def test_ended_early_it_gives_what_it_has(capture, tmp_path):
+    options = FAST | {"iterations": 500, "occlusion_rays": 0, "start": "textures"}
+    job = MemoryJob(tmp_path, enough_at=3)
+    early = MeshMaterials(**options).run(replace(capture, asset=ball_mesh(8)), job)
+    assert job.reports[-1][0] == 3 and early.light is not None and early.asset is not None
+    assert early.asset.materials[0].base_color_texture is not None
+
+
 def test_models_are_prepared(capture):
     views, options = capture.views.train, MeshMaterials(max_texture=64)  # type: ignore[union-attr]
     model = ball_mesh(6)

@@ -95,6 +95,13 @@ def test_fits_known_gaussians(capture, tmp_path, options):
         assert test > start + 4
 
 
+def test_ended_early_it_gives_what_it_has(capture, tmp_path):
+    job = MemoryJob(tmp_path, enough_at=60)
+    early = Radiance(iterations=1000, max_gaussians=400).run(capture, job)
+    assert [step for step, total, _ in job.reports][-2:] == [60, 60] and job.metrics["test_psnr"] > 5
+    assert early.gaussians is not None and early.gaussians.means.isfinite().all()
+
+
 def test_normal_weight_lays_gaussians_into_the_surface(capture, tmp_path):
     """The same fit with the weight ends with normals closer to those of its depth, seen from a test view."""
     loss = []

@@ -184,6 +184,7 @@ def test_progress_is_told_ten_times_a_second_at_most_unless_it_carries_news(benc
     events: list = []
     job = FolderJob(
         tmp_path / "work", 0, "key", device=torch.device("cpu"), backend="auto", seed=0, stop=threading.Event(),
+        enough=threading.Event(),
         emit=events.append, checkpoint_seconds=30,
     )  # fmt: skip
     with job:

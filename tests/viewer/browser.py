@@ -22,7 +22,8 @@ FLAGS = [
     "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
 ]  # fmt: skip
-PATIENCE = 60_000
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 1000 * int(os.environ.get("RELIGHT_PATIENCE", "60"))
 """Milliseconds that anything may take; other programs may want the processor too."""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -80,6 +81,15 @@ class Page:
         data = self.page.screenshot(clip=clip)
         return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float32) / 255
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """With the left button; places are shares of the canvas."""
+        box = self.page.locator("canvas").first.bounding_box()
+        (x, y), (to_x, to_y) = ((box["x"] + u * box["width"], box["y"] + v * box["height"]) for u, v in (start, end))
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.move(to_x, to_y, steps=5)
+        self.page.mouse.up()
+
     def changes(self, before: np.ndarray, least: float = 0.01) -> np.ndarray:
         """The picture, once it differs from `before` by that mean."""
         for _ in range(PATIENCE // 250):
@@ -108,8 +118,7 @@ class Page:
 @contextmanager
 def relight(*arguments: str, cwd: Path) -> Iterator[tuple[str, subprocess.Popen, list[str]]]:
     """`relight ...` in a process, the address that it prints, and the lines of both outputs; ended with the block."""
-    root = Path(__file__).resolve().parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "relight", *arguments], cwd=cwd, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 
 pytest.importorskip("viser")
+
+from tiny_capture import write_capture
 
 from benchmarks.viewer_client import Client
 from relight.errors import RelightError
 from relight.formats import write_splat
+from relight.geometry.camera import Camera
 from relight.pipeline.events import Loaded, Progress, StageStarted
+from relight.render.splats import radiance
+from relight.scene import Frame, Points, Scene
+from relight.scene_io import save_scene
 from relight.viewer.app import open_app
-from relight.viewer.content import Content, gallery, load, save_selection
+from relight.viewer.content import Content, capture, find, gallery, load, save_selection
+from relight.viewer.display import Display, Lighting, Shared
+from relight.viewer.lights import Lamps, Library
 from relight.viewer.live import Live
+from relight.viewer.painter import Painter
 from relight.viewer.server import Server
 
 pytestmark = pytest.mark.filterwarnings("ignore:Queued a")
@@ -67,6 +78,10 @@ def test_clients_have_displays_of_their_own_and_edits_in_common(served):
         assert second.display == first.display
         with pytest.raises(RelightError):
             second.restore("nonsense")
+        # What is not here is left out, and the rest of the link shown.
+        other = replace(Shared.from_text(text), name="04-mesh", display=Display("depth", lighting=Lighting("a lake")))
+        second.restore(other.to_text())
+        assert second.display == Display("depth") and second.name == app.first
 
 
 def test_a_fit_is_drawn_only_for_somebody(scene, plain):
@@ -78,7 +93,7 @@ def test_a_fit_is_drawn_only_for_somebody(scene, plain):
         time.sleep(0.7)
         assert app.renderer.pictures == 0 and app.shown("the fit") is None
         with Client(app.server.viser.get_port()) as client:
-            client.wait(client.move(0.0))
+            client.wait(client.move(0.0), 1)
             until(lambda: app.renderer.busy_seconds > 0)
             begun = time.perf_counter()
             live(Progress(0, 2, 100, 0.1, {"loss": 0.4}, plain))
@@ -87,6 +102,53 @@ def test_a_fit_is_drawn_only_for_somebody(scene, plain):
             live.finished(scene)
             until(lambda: app.shown("the fit").content.scene is scene)
         until(lambda: not app.looked_at)
+
+
+def test_a_fit_shows_its_capture_until_there_is_a_splat(plain):
+    live = Live(threading.Event())
+    points = Points(torch.rand(50, 3), torch.rand(50, 3))
+    with open_app(None, Server(port=0), None, live).serving() as app:
+        live(Loaded(replace(plain, gaussians=None, points=points), ("fit",)))
+        with Client(app.server.viser.get_port()) as client:
+            client.wait(client.move(0.0), 1)
+            assert app.shown("the fit").content.captured and len(app.shown("the fit").document.gaussians) == 50
+            live(StageStarted(0, 0))
+            live(Progress(0, 1, 100, 0.1, {"loss": 0.5}, plain))
+            until(lambda: not app.shown("the fit").content.captured)
+
+
+def test_a_scene_file_shows_its_capture_and_then_its_run(scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "scene.yaml"
+    file.write_text(f"data: {write_capture(tmp_path / 'photos')}\noutput: run\nstages:\n  - radiance\n")
+    for path in (file, tmp_path):
+        assert find(path) == file
+    content = load(file)
+    assert content.captured and content.scene.views is not None and len(content.scene.views) == 6
+    assert content.scene.gaussians is not None and len(content.scene.gaussians) == 0, "structure from motion left none"
+    camera = Camera.from_fov(content.scene.views[0].camera.world_from_camera, 0.7, 32, 24)
+    for mode in ("final", "depth", "points"):
+        assert float(Painter(content.scene, Lamps(Library())).paint(camera, Display(mode)).max()) == 0
+    with open_app(file, Server(port=0), None).serving() as app, Client(app.server.viser.get_port()) as client:
+        client.wait(client.move(0.0), 1)
+        (session,) = app.sessions.values()
+        until(lambda: len(session._frustums) == 6)
+    stage = tmp_path / "run" / "01-radiance"
+    stage.mkdir(parents=True)
+    save_scene(scene, stage, key="a")
+    for path in (file, tmp_path, tmp_path / "run"):
+        assert find(path) == tmp_path / "run"
+    assert find(stage) == stage and not load(find(stage)).captured
+    file.write_text("stages: [nonsense]\n")
+    with pytest.raises(RelightError, match=r"scene\.yaml"):
+        find(file)
+
+
+def test_points_are_dots():
+    points = Points(torch.rand(50, 3), torch.tensor([0.2, 0.4, 0.6]).repeat(50, 1))
+    found = capture("a", Scene(Frame(radius=2.0), points=points)).scene.gaussians
+    assert found is not None and torch.equal(found.means, points.positions)
+    assert torch.allclose(radiance(found, torch.zeros(3)), points.colors, atol=1e-5)
 
 
 def test_what_can_be_looked_at(scene, tmp_path):
@@ -98,6 +160,15 @@ def test_what_can_be_looked_at(scene, tmp_path):
     for name, message in (("a.txt", "not a Gaussian splat"), ("", "no finished stage"), ("b", "no such")):
         with pytest.raises(RelightError, match=message):
             load(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".glb"])
+def test_every_kind_of_splat_file_is_shown(scene, camera, tmp_path, suffix):
+    write_splat(scene.gaussians, tmp_path / f"balls{suffix}")
+    found = load(find(tmp_path / f"balls{suffix}")).scene
+    expected = Painter(scene, Lamps(Library())).paint(camera, Display("radiance"))
+    shown = Painter(found, Lamps(Library())).paint(camera, Display("radiance"))
+    assert float((shown - expected).abs().mean()) < 0.01
 
 
 def test_a_selection_becomes_a_scene(scene, tmp_path):

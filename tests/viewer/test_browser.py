@@ -18,7 +18,7 @@ from relight.data import load
 from relight.export.images import write_exr
 from relight.formats import read_splat
 from relight.scene import Frame, Scene
-from relight.scene_io import save_scene
+from relight.scene_io import load_scene, save_scene
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.viewer.display import MODES
@@ -39,12 +39,12 @@ def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     views = load(write_capture(folder / "capture", size=64, views=8)).views
     light = Environment(torch.rand(8, 16, 3, generator=torch.Generator().manual_seed(1)) + 0.5)
-    scene = Scene(
-        Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0)),
-        views=views,
-        gaussians=balls(3000),
-        light=Lighting.everywhere(light),
-    )
+    gaussians = balls(3000)
+    # Whose directions differ between the balls and with height.
+    feature = torch.cat([gaussians.means, torch.ones(3000, 4)], 1)
+    gaussians = replace(gaussians, channels={**gaussians.channels, "feature": feature})
+    frame = Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0))
+    scene = Scene(frame, views=views, gaussians=gaussians, light=Lighting.everywhere(light))
     plain = replace(scene, light=None, gaussians=replace(balls(3000), channels={}))
     for name, stage in (("01-radiance", plain), ("02-distill", scene)):
         (folder / "balls" / name).mkdir(parents=True)
@@ -75,9 +75,90 @@ def test_every_mode_is_another_picture(viewed, tmp_path):
         seen[mode] = viewed.settled()
         for other, picture in seen.items():
             assert other == mode or float(np.abs(picture - seen[mode]).mean()) > 0.001, (mode, other)
-    viewed.choose("Right of the divider", "normal")
-    viewed.page.wait_for_timeout(1500)
+
+
+def test_the_divider_is_dragged_in_the_picture(viewed, tmp_path):
+    line = viewed.page.get_by_role("separator", name="Divider")
+    assert not line.is_visible()
+    whole = viewed.settled()
+    viewed.choose("Right side", "normal")
+    line.wait_for()
+    split = viewed.changes(whole, 0.003)
+    half = split.shape[1] // 2
+    box = viewed.page.locator("canvas").first.bounding_box()
+    # The picture is looked at from 0.42 to 0.62 of the canvas: first the right part of it shows normals, then all.
+    viewed.drag((0.5, 0.9), (0.44, 0.9))
+    moved = viewed.changes(split, 0.003)
+    assert float(np.abs(moved - split)[:, : half - 5].mean()) > 0.003, "left of where it was"
+    assert abs(line.bounding_box()["x"] + 12 - box["x"] - 0.44 * box["width"]) < 2
+    assert line.get_attribute("aria-valuenow") == "44"
+    line.press("ArrowRight")
+    assert line.get_attribute("aria-valuenow") == "46"
+    assert float(np.abs(viewed.settled() - whole)[:-60, :10].mean()) < 0.01, "left of it nothing changed"
     viewed.shot(tmp_path, "split")
+    viewed.page.get_by_role("button", name="off", exact=True).click()
+    line.wait_for(state="hidden")
+
+
+def test_before_and_after_and_the_photograph(viewed, tmp_path):
+    line = viewed.page.get_by_role("separator", name="Divider")
+    viewed.page.get_by_role("button", name="before", exact=True).click()
+    line.wait_for()
+    assert line.inner_text().split() == ["01-radiance", "02-distill"]
+    before = viewed.settled()
+    viewed.page.get_by_role("button", name="photo", exact=True).click()
+    viewed.changes(before, 0.003)
+    assert line.inner_text().split() == ["photo", "final"]
+    viewed.shot(tmp_path, "photo")
+
+
+def test_a_link_restores_the_view_elsewhere(viewed, chromium, tmp_path):
+    viewed.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    start = viewed.page.url
+    viewed.choose("Mode", "normal")
+    viewed.settled()
+    viewed.drag((0.5, 0.5), (0.7, 0.55))
+    viewed.tab("Light")
+    viewed.page.locator("[data-relight-light=green]").click()
+    viewed.tab("View")
+    mine = viewed.settled()
+    viewed.page.get_by_role("button", name="Copy link").click()
+    viewed.says("Link copied")
+    link = viewed.page.evaluate("navigator.clipboard.readText()")
+    assert link.startswith(start.split("#")[0]) and "#view=" in link
+    viewed.page.wait_for_timeout(600)
+    assert viewed.page.url == link, "the address bar has it too"
+    other = Page(chromium, link)
+    other.says(r"\d+ x \d+, (full|refined)")
+    for _ in range(20):
+        theirs = other.settled()
+        if float(np.abs(theirs - mine).mean()) < 0.005:
+            break
+    assert float(np.abs(theirs - mine).mean()) < 0.005
+    other.tab("Light")
+    assert other.page.locator("input[value=green]").count() == 1
+    assert other.errors == []
+    other.page.context.close()
+
+
+def test_alt_and_drag_turns_the_light_and_not_the_camera(viewed):
+    viewed.tab("Light")
+    viewed.page.locator("[data-relight-light='built-in studio']").click()
+    before = viewed.settled()
+    viewed.page.keyboard.down("Alt")
+    viewed.drag((0.2, 0.9), (0.45, 0.9))
+    viewed.page.keyboard.up("Alt")
+    viewed.says("Rotation")
+    row = viewed.page.locator("xpath=//label[normalize-space()='Rotation']/ancestor::div[.//input][1]").first
+    assert abs(float(row.locator("input").last.input_value()) - 90) < 3
+    viewed.changes(before, 0.002)
+    viewed.tab("View")
+    viewed.choose("Mode", "normal")
+    normals = viewed.settled()
+    viewed.page.keyboard.down("Alt")
+    viewed.drag((0.2, 0.9), (0.45, 0.9))
+    viewed.page.keyboard.up("Alt")
+    assert float(np.abs(viewed.settled() - normals).max()) < 0.02
 
 
 def test_lights_change_the_picture(viewed, run, tmp_path):
@@ -115,11 +196,7 @@ def test_a_box_selects_and_what_it_selects_can_go_and_come_back(viewed):
     viewed.tab("Edit")
     viewed.choose("Tool", "box")
     viewed.page.wait_for_timeout(500)
-    box = viewed.page.locator("canvas").first.bounding_box()
-    viewed.page.mouse.move(box["x"] + 5, box["y"] + 0.4 * box["height"])
-    viewed.page.mouse.down()
-    viewed.page.mouse.move(box["x"] + 0.98 * box["width"], box["y"] + 0.98 * box["height"], steps=5)
-    viewed.page.mouse.up()
+    viewed.drag((0.01, 0.4), (0.98, 0.98))
     viewed.says(r"[\d,]+ Gaussians selected")
     before = viewed.settled()
     viewed.page.get_by_role("button", name="Delete", exact=True).click()
@@ -131,11 +208,7 @@ def test_a_box_selects_and_what_it_selects_can_go_and_come_back(viewed):
 
 def test_turning_the_camera_and_screenshots(viewed, tmp_path):
     before = viewed.settled()
-    box = viewed.page.locator("canvas").first.bounding_box()
-    viewed.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
-    viewed.page.mouse.down()
-    viewed.page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.55 * box["height"], steps=5)
-    viewed.page.mouse.up()
+    viewed.drag((0.5, 0.5), (0.8, 0.55))
     viewed.changes(before, 0.003)
     with viewed.page.expect_download() as download:
         viewed.page.get_by_role("button", name="Screenshot").click()
@@ -178,6 +251,56 @@ def test_a_fit_is_watched_paused_and_stopped(chromium, tmp_path):
         assert process.wait(60) == 130, lines
         page.page.context.close()
     assert any((tmp_path / "run" / ".work").rglob("checkpoint.safetensors"))
+
+
+def test_a_stage_is_ended_early_from_the_browser(chromium, tmp_path):
+    capture = write_capture(tmp_path / "capture", size=64, views=8)
+    phases = "specular: {iterations: 2}, diffuse: {iterations: 2}, joint: {iterations: 2}, refine: {iterations: 0}"
+    (tmp_path / "scene.yaml").write_text(
+        f"data: {capture}\noutput: run\nstages:\n  - radiance: {{iterations: 60000}}\n"
+        f"  - distill: {{shadows: false, {phases}}}\n"
+    )
+    with relight("fit", "scene.yaml", "--view", "--port", "0", cwd=tmp_path) as (address, process, lines):
+        page = Page(chromium, address)
+        page.says(r"radiance: [1-9]\d* of 60000")
+        page.page.get_by_role("button", name="Next stage").click()
+        page.says("The fit has ended")
+        page.shot(tmp_path, "ended")
+        assert page.errors == []
+        page.page.context.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, lines
+    first, second = load_scene(tmp_path / "run" / "02-distill").history
+    assert first.ended_early and 0 < first.steps < 60000 and not second.ended_early
+
+
+def test_a_scene_file_shows_cameras_and_photographs(chromium, tmp_path):
+    capture = write_capture(tmp_path / "capture", size=64, views=8)
+    (tmp_path / "scene.yaml").write_text(f"data: {capture}\noutput: run\nstages:\n  - radiance\n")
+    with relight("view", "scene.yaml", "--port", "0", cwd=tmp_path) as (address, *_):
+        page = Page(chromium, address)
+        page.says(r"\d+ x \d+, (full|refined)")
+        before = page.changes(np.zeros_like(page.picture()), 0.002)
+        page.settled()
+        page.shot(tmp_path, "capture")
+        page.page.get_by_role("button", name="photo", exact=True).click()
+        page.changes(before, 0.01)
+        assert page.errors == []
+        page.page.context.close()
+
+
+def test_a_token_is_needed_from_other_machines(chromium, run):
+    with relight("view", str(run / "balls"), "--host", "0.0.0.0", "--port", "0", cwd=run) as (address, *_):
+        bare = Page(chromium, address.split("?")[0])
+        bare.says("open the address with")
+        bare.page.context.close()
+        page = Page(chromium, address)
+        page.says(r"\d+ x \d+, (full|refined)")
+        assert "token" not in page.page.url, "the cookie keeps it"
+        page.page.reload()
+        page.says(r"\d+ x \d+, (full|refined)")
+        assert page.errors == []
+        page.page.context.close()
 
 
 def test_ctrl_c_ends_the_viewer(run):

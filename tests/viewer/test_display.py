@@ -12,7 +12,7 @@ from relight.viewer.display import MODES, NEED_MATERIALS, Display, Lamp, Lightin
 LAMPS = (Lamp("sun", (1.0, 2.0, 3.0), (1.0, 0.5, 0.0), 2.5), Lamp("point", (0.0, -1.0, 0.25)))
 VIEW = Shared(
     Display("specular", "photo", 0.25, Lighting("sunset", -90.0, 1.5, "agx", False, LAMPS), "surroundings"),
-    (0.5, 0.5, -0.5, 0.5), (1.0, 2.0, -3.5),
+    (0.5, 0.5, -0.5, 0.5), (1.0, 2.0, -3.5), 2.5, 0.8, "02-distill", "the fit",
 )  # fmt: skip
 
 
@@ -39,12 +39,13 @@ def changed(**values) -> str:
         "", "hello", "!!!", VIEW.to_text()[:-9], changed(display__mode="nonsense"), changed(display__lighting__curve=3),
         changed(display__divider="half"), changed(wxyz=[1, 0, 0]), changed(position=[0, 0, float("nan")]),
         changed(display__lighting__lamps=[{"kind": "laser", "place": [0, 0, 0], "color": [1, 1, 1], "strength": 1}]),
-        changed(display__lighting__lamps=3), changed(more=1, display=4),
+        changed(display__lighting__lamps=3), changed(distance=0), changed(fov="wide"), changed(wxyz=[0, 0, 0, 0]),
+        changed(more=1, display=4),
         base64.urlsafe_b64encode(zlib.compress(b"[" * 50_000_000)).decode(),
     ],
 )  # fmt: skip
 def test_other_text_is_refused(text):
-    with pytest.raises(RelightError, match="view: expected"):
+    with pytest.raises(RelightError, match="link: expected"):
         Shared.from_text(text)
 
 

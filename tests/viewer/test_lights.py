@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import base64
+import io
+import shutil
+
 import pytest
 import torch
+from PIL import Image
+from tiny_capture import write_capture
 
+from relight.data import load
 from relight.errors import RelightError
 from relight.export.images import write_exr
+from relight.scene import Frame, Scene
 from relight.viewer.display import ESTIMATED, STUDIO, Lamp, Lighting
 from relight.viewer.lights import Lamps, Library
 
@@ -17,13 +25,30 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_lights_beside_the_photographs(folder, tmp_path):
+    capture = tmp_path / "capture"
+    views = load(write_capture(capture)).views
+    shutil.copytree(folder, capture / "lights", ignore=shutil.ignore_patterns("capture"))
+    scene = Scene(Frame(), views=views)
+    library = Library(None)
+    library.beside(scene)
+    assert library.names() == [STUDIO, "blue", "red"]
+    chosen = Library(folder)
+    (folder / "red.exr").unlink()
+    chosen.beside(scene)
+    assert chosen.names() == [STUDIO, "blue", "red"], "a folder that was named counts alone"
+
+
 def test_lights_of_a_folder(folder):
     library = Library(folder, (0.0, 1.0, 0.0))
     assert library.names() == [STUDIO, "blue", "red"]
     assert library.get("red").radiance[0, 0].tolist() == [1, 0, 0]
     assert library.get("red") is library.get("red")
-    thumbnail = library.thumbnail("blue")
-    assert thumbnail.shape == (32, 64, 3) and float(thumbnail[..., :2].max()) < 1e-6 < float(thumbnail[..., 2].min())
+    head, data = library.thumbnail("blue").split(",")
+    assert head == "data:image/jpeg;base64"
+    picture = Image.open(io.BytesIO(base64.b64decode(data)))
+    red, green, blue = picture.resize((1, 1)).getpixel((0, 0))
+    assert picture.size == (96, 48) and max(red, green) < 30 < 100 < blue
     for name in ("green", "../red"):
         with pytest.raises(RelightError, match="no such light"):
             library.get(name)

@@ -11,7 +11,7 @@ from relight.viewer.live import POINTS, Curve, Live
 
 
 def started(scene, looked_at=lambda: False):
-    live = Live(threading.Event(), looked_at)
+    live = Live(threading.Event(), looked_at=looked_at)
     live(Loaded(scene, ("first", "second")))
     live(StageStarted(0, 0))
     return live
@@ -68,6 +68,14 @@ def test_stopping_ends_a_pause(scene):
     begun = time.monotonic()
     live(Progress(0, 1, 9, 0.1))
     assert live.stop.is_set() and time.monotonic() - begun < 2
+
+
+def test_the_next_stage_is_wanted_and_a_pause_ends(scene):
+    live = started(scene)
+    live.pause()
+    threading.Timer(0.1, live.next_stage).start()
+    live(Progress(0, 1, 9, 0.1))
+    assert live.enough.is_set() and not live.stop.is_set() and not live.paused
 
 
 def test_stages_are_stepped_through(scene):

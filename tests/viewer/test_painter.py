@@ -7,7 +7,8 @@ import torch
 from tiny_capture import write_capture
 
 from relight.data import load
-from relight.viewer.display import ESTIMATED, MODES, STUDIO, Display, Lamp, Lighting
+from relight.viewer.display import ESTIMATED, MODES, NEED_FEATURES, STUDIO, Display, Lamp, Lighting
+from relight.viewer.features import principal_colors
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.painter import Beside, Painter
 
@@ -19,7 +20,7 @@ def painter(scene):
 
 def test_every_mode_shows_something_of_its_own(painter, camera):
     modes = painter.modes()
-    assert set(modes) == set(MODES) - {"visibility", "error", "photo"}
+    assert set(modes) == set(MODES) - {"visibility", "error", "photo", *NEED_FEATURES}
     pictures = {mode: painter.paint(camera, Display(mode, lighting=Lighting(STUDIO))) for mode in modes}
     for mode, picture in pictures.items():
         assert picture.shape == (48, 64, 3) and bool(torch.isfinite(picture).all()), mode
@@ -33,6 +34,32 @@ def test_modes_of_a_splat_without_materials(plain, camera):
     assert painter.modes() == ["final", "normal", "depth", "radiance", "points", "ellipsoids"]
     final, look = (painter.paint(camera, Display(mode)) for mode in ("final", "radiance"))
     assert torch.equal(final, look)
+    # Beside a stage that has them: the captured look.
+    assert torch.equal(painter.paint(camera, Display("similarity")), look)
+
+
+def test_features_are_compared_with_those_of_the_selection(scene, camera):
+    left = torch.arange(400) < 200
+    noise = 0.05 * torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
+    feature = torch.where(left[:, None], torch.eye(8)[2], torch.eye(8)[5]) + noise
+    gaussians = replace(scene.gaussians, channels={**scene.gaussians.channels, "feature": feature})
+    painter = Painter(replace(scene, gaussians=gaussians), Lamps(Library()))
+    assert {"feature", "similarity"} <= set(painter.modes())
+    components = painter.paint(camera, Display("feature"))
+    one, two = components[24, 19], components[24, 45]
+    assert float((one - two).abs().max()) > 0.5, "two things, two colours"
+    nothing = painter.paint(camera, Display("similarity"))
+    some = painter.edited(gaussians, left & (torch.arange(400) % 50 == 0)).paint(camera, Display("similarity"))
+    changed = (some - nothing).abs().sum(-1)
+    assert float(changed[:, :30].max()) > 0.5 and float(changed[:, 34:].max()) < 0.05, "the ball of the selection alone"
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 40])
+def test_principal_colors_of_any_width(width):
+    feature = torch.randn(300, width, generator=torch.Generator().manual_seed(1))
+    colors = principal_colors(feature)
+    assert colors.shape == (300, 3) and bool(((colors >= 0) & (colors <= 1)).all())
+    assert torch.allclose(principal_colors(feature.clone()), colors)
 
 
 def test_coat_and_what_is_under_it_make_the_whole(painter, camera):

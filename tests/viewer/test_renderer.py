@@ -84,7 +84,7 @@ def test_the_quick_picture_is_as_large_as_time_allows(large):
 
 
 def test_while_somebody_drags_nothing_slow_is_begun(large):
-    log, painter = Log(), Slow(0.01)
+    log, painter = Log(), Slow(0.3)
     with Renderer() as renderer:
         renderer.open(1, log)
         for _ in range(20):
@@ -120,6 +120,27 @@ def test_drawing_keeps_to_its_share(large):
     # What was saved up, the share, and one picture that was begun with the last of it.
     assert renderer.busy_seconds < 0.6 + 0.1 * 3.5 + 0.3
     assert renderer.pictures >= 3
+
+
+def test_one_slow_picture_does_not_stop_the_others_for_minutes(large):
+    """As the first one is, which loads kernels."""
+    log, renderer = Log(), Renderer(lambda: 0.5)
+    with renderer:
+        renderer.open(1, log)
+        renderer._spend(60)
+        renderer.ask(1, lambda: Request(Slow(0, 0), large, Display()), moving=False)
+        log.wait("full")
+
+
+def test_a_quick_picture_that_is_complete_is_a_full_one(large):
+    log = Log()
+    log.until = "full"
+    with Renderer() as renderer:
+        renderer.open(1, log)
+        while not log.done.wait(0.05) and len(log.seen) < 100:
+            renderer.ask(1, lambda: Request(Slow(0, 0), large, Display()))
+    assert all((width == 640) == (stage == "full") for stage, width in log.seen)
+    assert log.seen[-1] == ("full", 640)
 
 
 def test_nothing_is_drawn_for_nobody(large):

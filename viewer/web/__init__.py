@@ -28,7 +28,7 @@ from relight.shading.tonemap import CURVES
 
 from ..content import load
 from ..display import PHOTOGRAPHED, STUDIO
-from ..lights import SUFFIXES, Library
+from ..lights import Library
 
 SAMPLES = 48
 """Of light and of material, a Gaussian and light."""
@@ -76,11 +76,8 @@ def write_page(scene: Scene, output: Path, title: str, lights: dict[str, Light])
 
 def capture_lights(scene: Scene) -> dict[str, Light]:
     """A studio, and lights that came with the photographs."""
-    folder = None
-    if scene.views is not None and len(scene.views):
-        beside = scene.views[0].image_path.parent.parent / "lights"
-        folder = beside if beside.is_dir() and any(p.suffix in SUFFIXES for p in beside.iterdir()) else None
-    library = Library(folder, scene.frame.up)
+    library = Library(None, scene.frame.up)
+    library.beside(scene)
     return {("studio" if name == STUDIO else name): library.get(name) for name in library.names()[:MOST_LIGHTS]}
 
 
