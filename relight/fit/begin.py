@@ -13,6 +13,10 @@ from relight.fit.places import Places
 from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
 from relight.views import Views
 
+SMOOTH = 0.35
+"""Highest roughness of metals at the start: a blurred light makes up for a metal that is taken for a smoother one, and is
+sharpened as the fit goes on; no light makes up for one that is taken for a rougher one."""
+
 
 @dataclass(frozen=True)
 class Beginning:
@@ -40,8 +44,8 @@ def begin(
     seen = [_seen(places, views, light)] if together else list(_by_light(places, views, light).values())
     colors = color_kinds(albedo)
     shares = color_shares(albedo, colors)
-    guess = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97)
-    return Beginning(albedo, colors, shares, *guess.unbind(1))
+    metal, rough = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97).unbind(1)
+    return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 
 
 def _albedo(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
