@@ -14,8 +14,8 @@ from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shadin
 from relight.views import Views
 
 SMOOTH = 0.35
-"""Highest roughness of metals at the start: a blurred light makes up for a metal that is taken for a smoother one, and is
-sharpened as the fit goes on; no light makes up for one that is taken for a rougher one."""
+"""Highest roughness of metals at the start: a blurred light makes up for a metal that is taken for a smoother one,
+and is sharpened as the fit goes on; no light makes up for one that is taken for a rougher one."""
 
 
 @dataclass(frozen=True)
