@@ -130,11 +130,8 @@ def test_a_link_restores_the_view_elsewhere(viewed, chromium, tmp_path):
     assert viewed.page.url == link, "the address bar has it too"
     other = Page(chromium, link)
     other.says(r"\d+ x \d+, (full|refined)")
-    for _ in range(20):
-        theirs = other.settled()
-        if float(np.abs(theirs - mine).mean()) < 0.005:
-            break
-    assert float(np.abs(theirs - mine).mean()) < 0.005
+    # It begins as every client does, and goes there once its page is connected.
+    assert any(float(np.abs(other.settled() - mine).mean()) < 0.005 for _ in range(20))
     other.tab("Light")
     assert other.page.locator("input[value=green]").count() == 1
     assert other.errors == []
