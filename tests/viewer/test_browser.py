@@ -132,7 +132,7 @@ def test_a_link_restores_the_view_elsewhere(viewed, chromium, tmp_path):
     # It begins as every client does, and goes there once its page is connected.
     assert any(float(np.abs(other.settled() - mine).mean()) < 0.005 for _ in range(20))
     other.tab("Light")
-    assert other.page.locator("input[value=green]").count() == 1
+    assert other.page.locator("input[value=green]").count() >= 1
     assert other.errors == []
     other.page.context.close()
 
