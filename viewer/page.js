@@ -97,28 +97,31 @@ window.relightPage = (() => {
 
   // --- the address
 
-  const PREFIX = "#view=";
+  // Not after "#": viser makes its websocket's address of this one, and none may have that.
+  const link = (view) => {
+    const address = new URL(location.href);
+    address.searchParams.delete("token");
+    address.searchParams.set("view", view);
+    return address.href;
+  };
   let late = 0;
   const write = () => {
     clearTimeout(late);
     // Browsers count how often an address is written.
-    late = setTimeout(() => history.replaceState(history.state, "", PREFIX + shown.view), 400);
+    late = setTimeout(() => history.replaceState(history.state, "", link(shown.view)), 400);
   };
   const go = () => {
-    if (location.hash.startsWith(PREFIX)) say({ view: location.hash.slice(PREFIX.length) });
+    const view = new URLSearchParams(location.search).get("view");
+    if (view) say({ view });
   };
-  on(window, "hashchange", go);
   const copy = async (view) => {
-    const link = new URL(location.href);
-    link.searchParams.delete("token");
-    link.hash = PREFIX + view;
     let done = true;
     try {
-      await navigator.clipboard.writeText(link.href);
+      await navigator.clipboard.writeText(link(view));
     } catch {
       // Browsers give no clipboard to pages that come unencrypted from another machine.
       const text = document.createElement("textarea");
-      text.value = link.href;
+      text.value = link(view);
       text.style.position = "fixed";
       document.body.append(text);
       text.select();

@@ -127,7 +127,9 @@ def _page(name: str, split: str, numbers: dict[str, str], rows, materials, score
         more = f"<h2>Base colour, roughness, metallic, under a studio's light</h2>{_grid(materials, 4)}"
     table = "".join(f"<tr><td>{html.escape(s.name)}<td>{s.psnr:.2f}<td>{s.ssim:.4f}</tr>" for s in scores)
     stages = "".join(
-        f"<h3>{html.escape(r.name)}</h3><pre>{html.escape(json.dumps(r.options, indent=1))}</pre>" for r in history
+        f"<h3>{html.escape(r.name)}{f', ended early after {r.steps} steps' if r.ended_early else ''}</h3>"
+        f"<pre>{html.escape(json.dumps(r.options, indent=1))}</pre>"
+        for r in history
     )
     return f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(name)}</title><style>{STYLE}</style>

@@ -75,7 +75,7 @@ def make(tmp_path):
     def make(scene: Scene | None = None, *, name: str = "run", metrics: str | None = None, **options) -> Path:
         if scene is None:
             scene = load(write_capture(tmp_path / "photos", views=11, size=16), **options)
-            record = StageRecord("radiance", {"iterations": 5, "note": HOSTILE}, "key", 12.3, {}, 5)
+            record = StageRecord("radiance", {"iterations": 9, "note": HOSTILE}, "key", 12.3, {}, 5, ended_early=True)
             scene = Scene(scene.frame, scene.views, None, ball(), (record,))
         folder = tmp_path / name / "01-radiance"
         folder.mkdir(parents=True)
@@ -128,6 +128,7 @@ def test_the_numbers_are_the_evaluations(make):
     for expected in (f"{mean['psnr']:.2f} dB", f"{mean['ssim']:.3f}", "60", "12 s"):
         assert expected in page.text
     assert "(test views)" in page.text
+    assert "radiance, ended early after 5 steps" in page.text
 
 
 def test_each_row_is_photograph_render_and_four_times_their_difference(make):

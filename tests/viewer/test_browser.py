@@ -125,18 +125,14 @@ def test_a_link_restores_the_view_elsewhere(viewed, chromium, tmp_path):
     viewed.page.get_by_role("button", name="Copy link").click()
     viewed.says("Link copied")
     link = viewed.page.evaluate("navigator.clipboard.readText()")
-    assert link.startswith(start.split("#")[0]) and "#view=" in link
-    viewed.page.wait_for_timeout(600)
-    assert viewed.page.url == link, "the address bar has it too"
+    assert link.startswith(start.split("?")[0]) and "?view=" in link
+    viewed.page.wait_for_function("link => location.href == link", arg=link)
     other = Page(chromium, link)
     other.says(r"\d+ x \d+, (full|refined)")
-    for _ in range(20):
-        theirs = other.settled()
-        if float(np.abs(theirs - mine).mean()) < 0.005:
-            break
-    assert float(np.abs(theirs - mine).mean()) < 0.005
+    # It begins as every client does, and goes there once its page is connected.
+    assert any(float(np.abs(other.settled() - mine).mean()) < 0.005 for _ in range(20))
     other.tab("Light")
-    assert other.page.locator("input[value=green]").count() == 1
+    assert other.page.locator("input[value=green]").count() >= 1
     assert other.errors == []
     other.page.context.close()
 
@@ -217,7 +213,7 @@ def test_turning_the_camera_and_screenshots(viewed, tmp_path):
 
 
 def test_two_clients_have_views_of_their_own(viewed, chromium):
-    other = Page(chromium, viewed.page.url)
+    other = Page(chromium, viewed.page.url.split("?")[0])
     other.says(r"\d+ x \d+, (full|refined)")
     mine, theirs = viewed.settled(), other.settled()
     other.choose("Mode", "normal")
@@ -297,6 +293,7 @@ def test_a_token_is_needed_from_other_machines(chromium, run):
         page = Page(chromium, address)
         page.says(r"\d+ x \d+, (full|refined)")
         assert "token" not in page.page.url, "the cookie keeps it"
+        page.page.wait_for_url("**/?view=*")
         page.page.reload()
         page.says(r"\d+ x \d+, (full|refined)")
         assert page.errors == []

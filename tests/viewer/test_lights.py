@@ -4,6 +4,7 @@ import base64
 import io
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -47,7 +48,7 @@ def test_lights_of_a_folder(folder):
     head, data = library.thumbnail("blue").split(",")
     assert head == "data:image/jpeg;base64"
     picture = Image.open(io.BytesIO(base64.b64decode(data)))
-    red, green, blue = picture.resize((1, 1)).getpixel((0, 0))
+    red, green, blue = np.asarray(picture).reshape(-1, 3).mean(0)
     assert picture.size == (96, 48) and max(red, green) < 30 < 100 < blue
     for name in ("green", "../red"):
         with pytest.raises(RelightError, match="no such light"):
