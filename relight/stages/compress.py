@@ -1,0 +1,359 @@
+"""Stage `compress`: as small a splat file as keeps its looks."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from relight.compress import codec, curve
+from relight.compress.cameras import around
+from relight.compress.judge import Judge, Score
+from relight.compress.looks import Looks
+from relight.compress.recover import Student, Teacher
+from relight.compress.search import Rung, Target, Task, amount, next_task
+from relight.compress.significance import sensitivity, significance
+from relight.errors import MissingPartError, RelightError
+from relight.formats import FORMATS, find
+from relight.formats.common import plain
+from relight.geometry import sh
+from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
+from relight.render.protocol import RasterOptions
+from relight.render.relit import has_materials
+from relight.render.splats import create_rasterizer
+from relight.scene import Scene
+from relight.shading.studio import studio
+from relight.stages.base import Checkpoint, Job, Stage
+from relight.views import Views
+
+QUANTISED = 0.1
+"""Decibels that writing may cost where no other target says."""
+SAFETY = 0.8
+"""Share of the error that is left to writing by `max_psnr_drop` which is planned with, as the plan is an estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compress(Stage):
+    """A smaller splat, and its file: pruned, recovered, with less SH, and as few bits as the target allows.
+
+    After Fan et al., LightGaussian, arXiv 2311.17245, 2023, with bits allocated by what they are measured to be worth.
+    Put it last: what comes after works on what is left of the splat.  Decibels are lost against the held-out
+    photographs; without photographs, or with materials, against pictures of the splat as it was.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("gaussians",)
+    gives: ClassVar[tuple[str, ...]] = ("gaussians",)
+
+    max_psnr_drop: float | None = None
+    """Target: the smallest file that loses at most so many decibels on held-out views.  0.3 if no target is set."""
+    max_size: str | None = None
+    """Target: the best file of at most so many bytes, such as 5MB (MB = 1,000,000 bytes)."""
+    count: str | None = None
+    """Target: so many Gaussians, such as 200k."""
+    format: str = "sog"
+    """Of the file, which decides what writing costs: sog, spz, or any other that is written."""
+    score: Literal["significance", "sensitivity"] = "significance"
+    """What is pruned last.  significance: LightGaussian's, blending weight x volume^`volume_power`.  sensitivity: the
+    squared change of the pictures if the Gaussian were left out."""
+    volume_power: float = 0.1
+    """Of the volume in `significance` (LightGaussian: 0.1).  0 to 2."""
+    keep: float = 0.7
+    """Share of the Gaussians that one pruning leaves; recovery follows each.  0.2 to 0.95."""
+    iterations: int = 300
+    """Steps of recovery after each pruning, a picture each; 0 for none (LightGaussian: 5000, after one pruning)."""
+    polish: int = 600
+    """Steps at the end."""
+    between: int = 2
+    """Prunings that are tried between the last one that kept to the target and the first that did not."""
+    pseudo: float = 0.5
+    """Share of recovery's views that are between the photographs, as the splat was (LightGaussian: 2/3).  0 to 1."""
+    lower_degree: bool = True
+    """Try lower degrees of SH, distilled from the splat as it was."""
+    bits: Literal["measured", "usual", "full"] = "measured"
+    """How numbers are coarsened for the file.  measured: by what each attribute's bits are worth in pictures.  usual:
+    as is usually best, which takes no time.  full: not at all."""
+    views: int = 12
+    """Most held-out views that trials are judged by."""
+    cameras: int = 48
+    """Without photographs: views that recovery sees."""
+    view_size: int = 400
+    """Without photographs: pixels of a side."""
+    assumed_psnr: float = 27.4
+    """Without photographs: decibels between the splat and the photographs that it was fitted to; errors of compression
+    are taken to add to that (3DGS on Mip-NeRF 360: 27.4).  10 to 60."""
+
+    def __post_init__(self) -> None:
+        self.check_ranges({
+            "volume_power": (0, 2), "keep": (0.2, 0.95), "iterations": (0, math.inf), "polish": (0, math.inf),
+            "between": (0, 20), "pseudo": (0, 1), "views": (1, math.inf), "cameras": (1, math.inf),
+            "view_size": (16, 4096), "assumed_psnr": (10, 60),
+        })  # fmt: skip
+        wrong, given = [], [n for n in ("max_psnr_drop", "max_size", "count") if getattr(self, n) is not None]
+        if len(given) > 1:
+            wrong.append(f"{given[1]}: only one target can be set (got {' and '.join(given)})")
+        if self.max_psnr_drop is not None and not self.max_psnr_drop > 0:
+            wrong.append(f"max_psnr_drop: expected more than 0 (got {self.max_psnr_drop})")
+        for name, unit in (("max_size", "b"), ("count", "")):
+            if getattr(self, name) is not None:
+                try:
+                    amount(getattr(self, name), unit)
+                except ValueError as error:
+                    wrong.append(f"{name}: {error}")
+        target = find_format(self.format)
+        if target is None:
+            known = ", ".join(f.name for f in FORMATS.values() if f.writes)
+            wrong.append(f"format: expected one of {known} (got {self.format!r})")
+        if wrong:
+            raise ValueError("\n".join(wrong))
+
+    @property
+    def target(self) -> Target:
+        """What was asked for."""
+        if self.max_size is not None:
+            return Target(size=amount(self.max_size, "b"))
+        if self.count is not None:
+            return Target(count=amount(self.count))
+        return Target(drop=0.3 if self.max_psnr_drop is None else self.max_psnr_drop)
+
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Raises MissingPartError without Gaussians, RelightError for a target that can't be met."""
+        if scene.gaussians is None or len(scene.gaussians) == 0:
+            raise MissingPartError("compress: the scene has no splat; put radiance before compress")
+        return _Compression(self, scene, scene.gaussians, job).run()
+
+
+def find_format(name: str):
+    """A format that is written, by name or suffix."""
+    from pathlib import Path
+
+    found = find(Path("x"), name)
+    return found if found is not None and found.writes else None
+
+
+class _Compression:
+    """The state of one compression."""
+
+    def __init__(self, options: Compress, scene: Scene, gaussians: Gaussians, job: Job):
+        self.options, self.scene, self.job = options, scene, job
+        format = find_format(options.format)
+        assert format is not None
+        self.format, self.target = format, options.target
+        self.original = plain(gaussians.detach()).to(job.device)
+        self.looks = Looks(create_rasterizer(job.backend, job.device), RasterOptions.for_extent(scene.frame.radius))
+        self.generator = torch.Generator().manual_seed(job.seed)
+        self.teacher, self.judge = self._witnesses()
+        self.rungs: list[Rung] = []
+        self.states: dict[int | None, tuple[Gaussians, Tensor]] = {}
+        """Splats that a fit may begin with, by the trial that made them, and what their Gaussians count for."""
+        self.table: codec.Table | None = None
+        self.task: Task | None = None
+        self.student: Student | None = None
+        self.step, self.steps_before = 0, 0
+        if job.restored is not None:
+            self._restore(job.restored)
+
+    def _witnesses(self) -> tuple[Teacher, Judge]:
+        """Who teaches, and who judges, on other views."""
+        o, original, views = self.options, self.original, self.scene.views
+        light = None
+        if has_materials(original):
+            light = None if self.scene.light is None else self.scene.light.main
+            light = light or studio(64).upright(self.scene.frame.up)
+        # Materials were fitted under light and shadow; looks without shadows can't be held against photographs.
+        photos = None if views is None or light is not None or not len(views.train) else views.train
+        if views is not None and len(views.train):
+            cameras = self._cameras(views.train)
+        else:
+            cameras = around(original, o.cameras, size=o.view_size, seed=self.job.seed)
+        teacher = Teacher(original, cameras, self.looks, torch.tensor(self.scene.frame.center), light, photos)
+        if views is not None and len(views.test):
+            some = replace(views.test, views=tuple(views.test[i] for i in _spread(len(views.test), o.views)))
+            judging, known = self._cameras(some), None if light is not None else some
+        else:
+            judging, known = around(original, o.views, size=o.view_size, seed=self.job.seed + 1), None
+        judge = Judge(original, judging, self.looks, photos=known, light=light, assumed=o.assumed_psnr)
+        return teacher, judge
+
+    def _cameras(self, views: Views) -> list[Camera]:
+        return [views.camera(i).to(self.job.device) for i in range(len(views))]
+
+    def run(self) -> Scene:
+        if None not in self.states and not self.rungs:
+            counts_for = self._importance(self.original)
+            seen = counts_for > 0
+            self.states[None] = self.original[seen], counts_for[seen]
+            self.visible = int(seen.sum())
+            if self.options.bits == "measured":
+                self._measure_bits()
+        while self.task is not None or self._begin_next():
+            self._fit()
+            self._try_file()
+        return self._finish()
+
+    def _importance(self, splat: Gaussians) -> Tensor:
+        o, chosen = self.options, _spread(len(self.teacher.cameras), self.options.cameras)
+        cameras = [self.teacher.cameras[i] for i in chosen]
+        if o.score == "sensitivity":
+            return sensitivity(self.looks.rasterizer, splat, cameras, self.looks.options, seed=self.job.seed)
+        return significance(self.looks.rasterizer, splat, cameras, self.looks.options, volume_power=o.volume_power)
+
+    def _measure_bits(self) -> None:
+        splat, counts_for = self.states[None]
+        before = self.judge.pictures(splat)
+        self.table = codec.measure(
+            splat, self.format, self.job.folder / f".bits{self.format.suffixes[0]}",
+            lambda decoded: self.judge.distance(decoded, before), counts_for,
+            lambda done, total: self.job.report(0, self._total()),
+        )  # fmt: skip
+
+    def _begin_next(self) -> bool:
+        """Choose the next fit, and its first state; False if nothing is left to try."""
+        o = self.options
+        self.task = next_task(
+            self.rungs, self.target, visible=self.visible, degree=self.original.sh_degree, keep=o.keep,
+            between=o.between, lower_degree=o.lower_degree, polish=o.polish > 0,
+        )  # fmt: skip
+        if self.task is None:
+            return False
+        splat, counts_for = self.states[self.task.start]
+        rows = counts_for.topk(min(self.task.count, len(splat))).indices.sort().values
+        splat = splat[rows]
+        self.student = Student(replace(splat, sh=splat.sh[:, : sh.count(self.task.degree)]), self.scene.frame.radius)
+        self.step = 0
+        return True
+
+    def _iterations(self, task: Task) -> int:
+        return self.options.polish if task.kind == "polish" else self.options.iterations
+
+    def _total(self) -> int:
+        """Steps, as far as they can be told: at least the current fit and the last are still to come."""
+        rest = self._iterations(self.task) if self.task is not None else self.options.iterations
+        left = max(2 + self.options.between - len(self.rungs), 0) * self.options.iterations
+        polished = any(r.kind == "polish" for r in self.rungs) or (self.task and self.task.kind == "polish")
+        return self.steps_before + rest + left + (0 if polished else self.options.polish)
+
+    def _fit(self) -> None:
+        assert self.task is not None and self.student is not None
+        total = self._iterations(self.task)
+        # SH that a lower degree has to stand for are seen between photographs too.
+        pseudo = max(self.options.pseudo, 2 / 3) if self.task.kind == "degree" else self.options.pseudo
+        while self.step < total:
+            loss = self.student.step(self.teacher, self.step / total, self.generator, pseudo=pseudo)
+            self.step += 1
+            now = self.steps_before + self.step
+            metrics = {"loss": loss, "gaussians": float(len(self.student))} if self.step % 50 == 0 else None
+            scene = replace(self.scene, gaussians=self.student.gaussians().detach()) if metrics else None
+            self.job.report(now, max(self._total(), now), metrics, scene=scene)
+            if self.job.checkpoint_due():
+                self.job.checkpoint(self._checkpoint())
+
+    def _try_file(self) -> None:
+        """Write what was fitted, as finely as the target asks for, and judge what is read."""
+        assert self.task is not None and self.student is not None
+        splat, task = self.student.gaussians().detach(), self.task
+        counts_for, fitted = self._importance(splat), self.judge.score(splat)
+        path, slack = self.job.folder / f".trial{self.format.suffixes[0]}", 1.0
+        try:
+            for _ in range(4):
+                recipe = self._recipe(splat, fitted, slack)
+                packed = self.judge.score(codec.encode(splat, recipe, self.format, path, counts_for))
+                rung = Rung(
+                    len(self.rungs), task.kind, len(splat), task.degree, fitted, packed, path.stat().st_size,
+                    dict(recipe),
+                )  # fmt: skip
+                if self.table is None or self.target.met(rung) or fitted.drop > (self.target.drop or math.inf):
+                    break
+                slack *= 0.5 if self.target.size is None else 0.99 * self.target.size / rung.size
+        finally:
+            path.unlink(missing_ok=True)
+        self.rungs.append(rung)
+        self.states[rung.index] = splat, counts_for
+        best = self.target.best(self.rungs)
+        needed = {r.index for r in (best, rung) if r is not None} | ({None} if len(self.rungs) < 2 else set())
+        self.states = {index: state for index, state in self.states.items() if index in needed}
+        self.steps_before += self._iterations(task)
+        self.task = self.student = None
+        metrics = {"gaussians": float(rung.count), "bytes": float(rung.size), "lost": packed.drop}
+        now = self.steps_before
+        self.job.report(now, max(now, self._total()), metrics, scene=replace(self.scene, gaussians=splat))
+
+    def _recipe(self, splat: Gaussians, fitted: Score, slack: float) -> codec.Recipe:
+        """slack: factor on what is allowed, after it was found to be too much."""
+        if self.options.bits == "usual":
+            return codec.usual(splat, self.format)
+        if self.table is None:
+            return {}
+        count, rest = len(splat), splat.sh.shape[1] - 1
+        if self.target.size is not None:
+            return self.table.within_bytes(self.target.size * slack, count, rest)
+        # Relative to the squared error against photographs that there is before.
+        before = 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
+        allowed = 10 ** ((self.target.drop or QUANTISED) / 10) - 1
+        taken = 10 ** (fitted.drop / 10) - 1 if self.target.drop is not None else 0.0
+        left = max(SAFETY * (allowed - taken), 0.1 * allowed)
+        return self.table.within_error(slack * left * before, count, rest)
+
+    def _finish(self) -> Scene:
+        best = self.target.best(self.rungs)
+        if best is None:
+            raise RelightError(self._missed())
+        splat, counts_for = self.states[best.index]
+        path = self.job.folder / f"splat{self.format.suffixes[0]}"
+        decoded = codec.encode(splat, best.recipe, self.format, path, counts_for)
+        summary = {"file": path.name, "format": self.format.name, "before": len(self.original)}
+        curve.write_curve(self.job.folder, self.rungs, best.index, summary)
+        result = replace(self.scene, gaussians=decoded)
+        metrics = {"gaussians": float(best.count), "bytes": float(best.size), "lost": best.packed.drop}
+        if self.judge.photos is not None:
+            metrics |= {"test_psnr": best.packed.psnr, "test_ssim": best.packed.ssim}
+        self.job.report(self.steps_before, self.steps_before, metrics, scene=result)
+        return result
+
+    def _missed(self) -> str:
+        nearest = min(self.rungs, key=lambda r: r.size if self.target.size is not None else r.packed.drop)
+        found = f"{nearest.count:,} Gaussians in {nearest.size:,} bytes lose {nearest.packed.drop:.2f} dB"
+        if self.target.size is not None:
+            return f"compress: max_size {self.options.max_size}: too small; the smallest tried: {found}"
+        return (
+            f"compress: max_psnr_drop {self.target.drop:g}: not met by any file of {self.format.what}; the nearest: "
+            f"{found}; allow more, or recover for longer (iterations)"
+        )
+
+    def _checkpoint(self) -> Checkpoint:
+        assert self.task is not None and self.student is not None
+        tensors = {**self.student.state(), "generator": self.generator.get_state()}
+        for index, (splat, counts_for) in self.states.items():
+            tensors |= {f"state.{index}.{name}": t for name, t in splat.tensors().items()}
+            tensors[f"score.{index}"] = counts_for
+        values = {
+            "task": asdict(self.task), "rungs": [asdict(r) for r in self.rungs], "step": self.step,
+            "visible": self.visible, "table": self.table.to_json() if self.table is not None else None,
+        }  # fmt: skip
+        return Checkpoint(self.steps_before + self.step, tensors, values)
+
+    def _restore(self, saved: Checkpoint) -> None:
+        values = json.loads(json.dumps(dict(saved.values)))
+        self.task, self.step, self.visible = Task(**values["task"]), values["step"], values["visible"]
+        self.steps_before = saved.step - self.step
+        self.rungs = [Rung.from_json(r) for r in values["rungs"]]
+        self.table = codec.Table.from_json(values["table"]) if values["table"] is not None else None
+        self.generator.set_state(saved.tensors["generator"])
+        for name in [n for n in saved.tensors if n.startswith("score.")]:
+            index = name.removeprefix("score.")
+            start = f"state.{index}."
+            parts = {k.removeprefix(start): t for k, t in saved.tensors.items() if k.startswith(start)}
+            splat = Gaussians.from_tensors(parts, **self.original.flags).to(self.job.device)
+            self.states[None if index == "None" else int(index)] = splat, saved.tensors[name].to(self.job.device)
+        splat = self.states[self.task.start][0][: self.task.count]
+        self.student = Student(replace(splat, sh=splat.sh[:, : sh.count(self.task.degree)]), self.scene.frame.radius)
+        self.student.restore(saved.tensors)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many indices, evenly over `count`."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long().unique().tolist()
