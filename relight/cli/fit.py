@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.scene, arguments.overrides)
     with ExitStack() as serving:
-        with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
+        with Terminal(quiet=arguments.quiet) as terminal, asked_to_stop(terminal.say) as stop:
             live = _served(arguments, serving, stop, terminal.say) if arguments.view else None
 
             def tell(event: pipeline.Event) -> None:
@@ -86,7 +86,7 @@ def _print(result) -> None:
 
 
 @contextmanager
-def _asked_to_stop(say) -> Iterator[threading.Event]:
+def asked_to_stop(say) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets, so that the stage saves and stops; the second one kills."""
     stop = threading.Event()
     earlier: dict[signal.Signals, object] = {}

@@ -54,7 +54,7 @@ MOST_ERROR = 10 ** (-30 / 10)
 
 
 def encode(splat: Gaussians, recipe: Recipe, format: Format, path: Path, importance: Tensor | None = None) -> Gaussians:
-    """Write `path` and read it again: what whoever gets the file sees.  In the file's order, along a Morton curve.
+    """Write `path`, along a Morton curve, and read it again: what whoever gets the file sees, in the splat's own order.
 
     importance: (N,), what an error in a Gaussian's SH costs.
     """
@@ -63,14 +63,14 @@ def encode(splat: Gaussians, recipe: Recipe, format: Format, path: Path, importa
     if importance is not None and format.name == "sog":
         options["importance"] = importance[order]
     write_splat(splat[order], path, format=format.name, **options)
-    return read_splat(path, format=format.name).to(splat.means.device)
+    return read_splat(path, format=format.name).to(splat.means.device)[order.argsort()]
 
 
-def usual(splat: Gaussians, format: Format) -> Recipe:
-    """Of `USUAL`, with no larger palette than is worth it."""
+def usual(format: Format, count: int) -> Recipe:
+    """Of `USUAL`, with no larger palette than so many Gaussians are worth."""
     recipe = dict(USUAL.get(format.name, {}))
     if "palette_size" in recipe:
-        recipe["palette_size"] = max(16, min(recipe["palette_size"], len(splat) // 8))
+        recipe["palette_size"] = max(16, min(recipe["palette_size"], count // 8))
     return recipe
 
 

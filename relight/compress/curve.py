@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from relight.atomic import replacing
 from relight.compress.search import Rung
@@ -33,6 +34,12 @@ def write_curve(folder: Path, rungs: Sequence[Rung], chosen: int, summary: dict[
         temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     with replacing(folder / DRAWING) as temporary:
         temporary.write_bytes(drawing(rungs, chosen))
+
+
+def read(folder: Path) -> tuple[list[Rung], dict[str, Any]]:
+    """What `write_curve` wrote: the trials, and the rest."""
+    document = json.loads((folder / JSON).read_text(encoding="utf-8"))
+    return [Rung.from_json(r) for r in document.pop("trials")], document
 
 
 def drawing(rungs: Sequence[Rung], chosen: int) -> bytes:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks, over
 from relight.fit.losses import photometric
 from relight.fit.parameters import Parameters
@@ -37,6 +38,9 @@ class Rates:
     channels: float = 5e-3
 
 
+RATES = Rates()
+
+
 @dataclass(frozen=True)
 class Teacher:
     """The splat as it was, and from where it is looked at.
@@ -54,28 +58,35 @@ class Teacher:
 
 
 class Student:
-    """A splat that learns to look like its teacher."""
+    """A splat that learns to look like its teacher.
 
-    def __init__(self, splat: Gaussians, radius: float, rates: Rates = Rates()):
+    radius: of the scene, world units.  lattice: values that a file will leave it, which it then learns to live with.
+    """
+
+    def __init__(self, splat: Gaussians, radius: float, lattice: Lattice | None = None, rates: Rates = RATES):
         self.template, self.radius, self.rates = splat.detach(), radius, rates
-        self.parameters = Parameters(_opened(splat), dict.fromkeys(_opened(splat), 0.0))
+        self.lattice = lattice
+        opened = _opened(splat)
+        if lattice is not None and lattice.palette is not None:
+            opened["sh_rest"] = lattice.palette
+        self.parameters = Parameters(opened, dict.fromkeys(opened, 0.0))
 
     def __len__(self) -> int:
         return len(self.parameters)
 
     def gaussians(self) -> Gaussians:
-        """As it is now; differentiable in the parameters."""
+        """As it is now, or as the file will have it; differentiable in the parameters."""
         p = self.parameters.tensors
         channels = {k.removeprefix("channels."): _activated(k, v) for k, v in p.items() if k.startswith("channels.")}
-        sh = torch.cat([p["sh_constant"], p["sh_rest"]], 1) if "sh_rest" in p else p["sh_constant"]
-        return replace(
+        sh = [p["sh_constant"]]
+        if "sh_rest" in p:
+            shared = self.lattice is not None and self.lattice.labels is not None
+            sh.append(p["sh_rest"][self.lattice.labels] if shared else p["sh_rest"])
+        splat = replace(
             self.template, means=p["means"], quats_wxyz=p["quats_wxyz"], log_scales=p["log_scales"],
-            logit_opacity=p["logit_opacity"], sh=sh, channels=channels, filter_3d=None,
+            logit_opacity=p["logit_opacity"], sh=torch.cat(sh, 1), channels=channels,
         )  # fmt: skip
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all others.  rows: (M,) indices."""
-        self.parameters.replace_rows(rows, torch.zeros(len(rows), dtype=torch.bool, device=rows.device))
+        return splat if self.lattice is None else self.lattice.snapped(splat)
 
     def step(
         self,
@@ -84,17 +95,16 @@ class Student:
         generator: torch.Generator,
         *,
         pseudo: float = 0.5,
-        shown: Callable[[Gaussians], Gaussians] = lambda g: g,
     ) -> float:
         """One picture; returns its loss.
 
         share: of the fit that is done, 0 to 1; rates fall to a tenth.  pseudo: chance of a view between the cameras,
-        where only the teacher knows.  shown: what the file makes of the splat.
+        where only the teacher knows.
         """
         for name in self.parameters.tensors:
             rate = getattr(self.rates, name.partition(".")[0]) * 0.1**share
             self.parameters.set_rate(name, rate * self.radius if name == "means" else rate)
-        loss = self._loss(teacher, generator, pseudo, shown(self.gaussians()))
+        loss = self._loss(teacher, generator, pseudo, self.gaussians())
         loss.backward()
         self.parameters.step()
         return float(loss.detach())

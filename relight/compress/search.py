@@ -12,8 +12,6 @@ from relight.compress.judge import Score
 
 FEWEST = 64
 """Gaussians, below which nothing is tried."""
-WORTH = 0.99
-"""Size of a trial, relative to the best so far, from which on it counts as better."""
 Kind: TypeAlias = Literal["prune", "degree", "between", "polish"]
 
 
@@ -33,9 +31,7 @@ class Target:
 
     def better(self, one: Rung, two: Rung) -> bool:
         """Whether `one` is worth more than `two`, both of which meet the target."""
-        if self.drop is not None:
-            return one.size < WORTH * two.size
-        return one.packed.drop < two.packed.drop
+        return one.size < two.size if self.drop is not None else one.packed.drop < two.packed.drop
 
     def best(self, rungs: Sequence[Rung]) -> Rung | None:
         """Of those that meet the target; None if none does."""
@@ -77,12 +73,12 @@ class Rung:
 
 def next_task(
     rungs: Sequence[Rung], target: Target, *, visible: int, degree: int, keep: float, between: int, lower_degree: bool,
-    polish: bool,
+    polish: int,
 ) -> Task | None:  # fmt: skip
     """What to try after `rungs`; None when nothing is left to try.
 
     visible: Gaussians that any camera sees, the most that are kept.  degree: of the splat's SH.  keep: share that a
-    pruning leaves.  between: trials between the best and the next smaller one.
+    pruning leaves.  between: trials between the best and the next smaller one.  polish: trials at the end.
     """
     pruned = [r for r in rungs if r.kind == "prune"]
     if (task := _pruning(pruned, target, visible, degree, keep)) is not None:
@@ -98,7 +94,7 @@ def next_task(
         middle = round(math.sqrt(best.count * max(smaller, default=max(1, round(keep * best.count)))))
         if FEWEST <= middle < best.count:
             return Task("between", middle, best.degree, best.index)
-    if polish and all(r.kind != "polish" for r in rungs):
+    if sum(r.kind == "polish" for r in rungs) < polish and best.kind != "polish":
         return Task("polish", best.count, best.degree, best.index)
     return None
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from relight.compress import codec, curve
 from relight.compress.cameras import around
 from relight.compress.judge import Judge, Score
+from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks
 from relight.compress.recover import Student, Teacher
 from relight.compress.search import Rung, Target, Task, amount, next_task
@@ -33,6 +34,10 @@ from relight.views import Views
 
 QUANTISED = 0.1
 """Decibels that writing may cost where no other target says."""
+BOLD = (1.8, 1.0)
+"""Error that polishing is begun with, of what may be added: one after the other, until one keeps to the target."""
+TRIES = 4
+"""Most files that are written of one splat, finer each time, until one keeps to the target."""
 SAFETY = 0.8
 """Share of the error that is left to writing by `max_psnr_drop` which is planned with, as the plan is an estimate."""
 
@@ -51,9 +56,9 @@ class Compress(Stage):
 
     max_psnr_drop: float | None = None
     """Target: the smallest file that loses at most so many decibels on held-out views.  0.3 if no target is set."""
-    max_size: str | None = None
+    max_size: str | int | None = None
     """Target: the best file of at most so many bytes, such as 5MB (MB = 1,000,000 bytes)."""
-    count: str | None = None
+    count: str | int | None = None
     """Target: so many Gaussians, such as 200k."""
     format: str = "sog"
     """Of the file, which decides what writing costs: sog, spz, or any other that is written."""
@@ -216,16 +221,37 @@ class _Compression:
         o = self.options
         self.task = next_task(
             self.rungs, self.target, visible=self.visible, degree=self.original.sh_degree, keep=o.keep,
-            between=o.between, lower_degree=o.lower_degree, polish=o.polish > 0,
+            between=o.between, lower_degree=o.lower_degree, polish=len(BOLD) if o.polish else 0,
         )  # fmt: skip
         if self.task is None:
             return False
-        splat, counts_for = self.states[self.task.start]
-        rows = counts_for.topk(min(self.task.count, len(splat))).indices.sort().values
-        splat = splat[rows]
-        self.student = Student(replace(splat, sh=splat.sh[:, : sh.count(self.task.degree)]), self.scene.frame.radius)
-        self.step = 0
+        self.student, self.step = self._student(self.task), 0
         return True
+
+    def _student(self, task: Task) -> Student:
+        """What a fit begins with; to be polished, with the values that a file leaves it."""
+        splat, counts_for = self.states[task.start]
+        chosen = counts_for.topk(min(task.count, len(splat))).indices.sort().values
+        splat = splat[chosen]
+        splat = replace(splat, sh=splat.sh[:, : sh.count(task.degree)])
+        lattice = None
+        if task.kind == "polish":
+            lattice = Lattice.of(self._file(splat, self._polished_recipe(task), counts_for[chosen])[0])
+        return Student(splat, self.scene.frame.radius, lattice)
+
+    def _polished_recipe(self, task: Task) -> codec.Recipe:
+        """Of a splat before it is polished: with more error than fits at first, as some is mended; then with no more."""
+        bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
+        start = self.rungs[task.start or 0]
+        return self._recipe(start.count, start.degree, start.fitted, bold)
+
+    def _file(self, splat: Gaussians, recipe: codec.Recipe, counts_for: Tensor) -> tuple[Gaussians, int]:
+        """What is read from a file, and its bytes."""
+        path = self.job.folder / f".trial{self.format.suffixes[0]}"
+        try:
+            return codec.encode(splat, recipe, self.format, path, counts_for), path.stat().st_size
+        finally:
+            path.unlink(missing_ok=True)
 
     def _iterations(self, task: Task) -> int:
         return self.options.polish if task.kind == "polish" else self.options.iterations
@@ -257,20 +283,18 @@ class _Compression:
         assert self.task is not None and self.student is not None
         splat, task = self.student.gaussians().detach(), self.task
         counts_for, fitted = self._importance(splat), self.judge.score(splat)
-        path, slack = self.job.folder / f".trial{self.format.suffixes[0]}", 1.0
-        try:
-            for _ in range(4):
-                recipe = self._recipe(splat, fitted, slack)
-                packed = self.judge.score(codec.encode(splat, recipe, self.format, path, counts_for))
-                rung = Rung(
-                    len(self.rungs), task.kind, len(splat), task.degree, fitted, packed, path.stat().st_size,
-                    dict(recipe),
-                )  # fmt: skip
-                if self.table is None or self.target.met(rung) or fitted.drop > (self.target.drop or math.inf):
-                    break
-                slack *= 0.5 if self.target.size is None else 0.99 * self.target.size / rung.size
-        finally:
-            path.unlink(missing_ok=True)
+        slack, rung = 1.0, None
+        for _ in range(TRIES):
+            polished = task.kind == "polish"
+            recipe = self._polished_recipe(task) if polished else self._recipe(len(splat), task.degree, fitted, slack)
+            decoded, size = self._file(splat, recipe, counts_for)
+            packed = self.judge.score(decoded)
+            rung = Rung(len(self.rungs), task.kind, len(splat), task.degree, fitted, packed, size, dict(recipe))
+            hopeless = fitted.drop > (self.target.drop or math.inf)
+            if polished or self.table is None or self.target.met(rung) or hopeless:
+                break
+            slack *= 0.5 if self.target.size is None else 0.99 * self.target.size / size
+        assert rung is not None
         self.rungs.append(rung)
         self.states[rung.index] = splat, counts_for
         best = self.target.best(self.rungs)
@@ -282,15 +306,15 @@ class _Compression:
         now = self.steps_before
         self.job.report(now, max(now, self._total()), metrics, scene=replace(self.scene, gaussians=splat))
 
-    def _recipe(self, splat: Gaussians, fitted: Score, slack: float) -> codec.Recipe:
-        """slack: factor on what is allowed, after it was found to be too much."""
+    def _recipe(self, count: int, degree: int, fitted: Score, slack: float) -> codec.Recipe:
+        """slack: factor on what is allowed."""
         if self.options.bits == "usual":
-            return codec.usual(splat, self.format)
+            return codec.usual(self.format, count)
         if self.table is None:
             return {}
-        count, rest = len(splat), splat.sh.shape[1] - 1
+        rest = sh.count(degree) - 1
         if self.target.size is not None:
-            return self.table.within_bytes(self.target.size * slack, count, rest)
+            return self.table.within_bytes(self.target.size * min(slack, 1.0), count, rest)
         # Relative to the squared error against photographs that there is before.
         before = 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
         allowed = 10 ** ((self.target.drop or QUANTISED) / 10) - 1
@@ -349,8 +373,7 @@ class _Compression:
             parts = {k.removeprefix(start): t for k, t in saved.tensors.items() if k.startswith(start)}
             splat = Gaussians.from_tensors(parts, **self.original.flags).to(self.job.device)
             self.states[None if index == "None" else int(index)] = splat, saved.tensors[name].to(self.job.device)
-        splat = self.states[self.task.start][0][: self.task.count]
-        self.student = Student(replace(splat, sh=splat.sh[:, : sh.count(self.task.degree)]), self.scene.frame.radius)
+        self.student = self._student(self.task)
         self.student.restore(saved.tensors)
 
 
