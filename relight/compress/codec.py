@@ -9,6 +9,7 @@ of Quantizers", IEEE TASSP 1988).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ def encode(splat: Gaussians, recipe: Recipe, format: Format, path: Path, importa
     options: dict[str, Any] = {k: v for k, v in recipe.items() if _matters(k, splat)}
     if importance is not None and format.name == "sog":
         options["importance"] = importance[order]
-    write_splat(splat[order], path, format=format.name, **options)
+    with warnings.catch_warnings():  # whoever asked for the format was told once what it has no place for
+        warnings.simplefilter("ignore")
+        write_splat(splat[order], path, format=format.name, **options)
     return read_splat(path, format=format.name).to(splat.means.device)[order.argsort()]
 
 

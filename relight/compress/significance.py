@@ -65,7 +65,7 @@ def sensitivity(
 ) -> Tensor:
     """(N,) estimate of the squared change of all pictures if the Gaussian were left out, sRGB-encoded, unitless.
 
-    Leaving out changes a pixel by weight x (its colour - what is behind it), to first order exact.  The sum of squares
+    A pixel is linear in each alpha, so leaving out changes it by the derivative times alpha.  The sum of squares
     over pixels is the mean square of a derivative of the picture weighted by random signs (Hutchinson, 1990); one draw
     of signs a camera, as cameras are many.
     """

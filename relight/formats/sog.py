@@ -172,7 +172,7 @@ def write(
             meta["relight"] = {"version": 1, "channels": names, "files": files}
         model = "2dgs" if gaussians.surfels else "antialiased" if gaussians.antialiased else None
         head = {"version": 2, "asset": {"generator": "relight"}, "count": n} | ({"model": model} if model else {})
-        store(META, json.dumps(head | meta).encode())
+        store(META, json.dumps(head | meta, separators=(",", ":")).encode())
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -240,12 +240,17 @@ def _quantised(
             ],
         },
         "scales": {
-            "codebook": scale_codes.tolist(),
+            "codebook": _short(scale_codes),
             "files": [picture("scales.webp", _rgba(nearest_number(scale_codes, scales)))],
         },
         "quats": {"files": [picture("quats.webp", quats)]},
-        "sh0": {"codebook": color_codes.tolist(), "files": [picture("sh0.webp", colored)]},
+        "sh0": {"codebook": _short(color_codes), "files": [picture("sh0.webp", colored)]},
     }
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """float32 in as few digits as tell them apart."""
+    return [float(str(v)) for v in values.astype(np.float32)]
 
 
 def _codes(values: np.ndarray, count: int) -> np.ndarray:
@@ -276,7 +281,7 @@ def _palette(
     return {
         "count": len(entries),
         "bands": COEFFICIENTS.index(rest),
-        "codebook": codes.tolist(),
+        "codebook": _short(codes),
         "files": [
             picture("shN_centroids.webp", _rgba(texels), COLUMNS * rest),
             picture("shN_labels.webp", _rgba(np.pad(two, ((0, 0), (0, 1))))),
@@ -470,6 +475,9 @@ def _storing(path: Path) -> Iterator[Callable[[str, bytes], None]]:
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as bundle:
 
         def packed(name: str, data: bytes) -> None:
-            bundle.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            # Pictures are compressed already; numbers as text are not, and a small splat has little else.
+            entry.compress_type = zipfile.ZIP_DEFLATED if name == META else zipfile.ZIP_STORED
+            bundle.writestr(entry, data)
 
         yield packed

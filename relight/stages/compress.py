@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
@@ -19,7 +20,7 @@ from relight.compress.recover import Student, Teacher
 from relight.compress.search import Rung, Target, Task, amount, next_task
 from relight.compress.significance import sensitivity, significance
 from relight.errors import MissingPartError, RelightError
-from relight.formats import FORMATS, find
+from relight.formats import FORMATS, find, lost
 from relight.formats.common import plain
 from relight.geometry import sh
 from relight.geometry.camera import Camera
@@ -149,6 +150,9 @@ class _Compression:
         assert format is not None
         self.format, self.target = format, options.target
         self.original = plain(gaussians.detach()).to(job.device)
+        if missing := lost(self.original, format):
+            warnings.warn(f"compress: {format.what} has no place for {', '.join(missing)}", stacklevel=3)
+        self.degree = self.original.sh_degree if "sh" in format.keeps else 0
         self.looks = Looks(create_rasterizer(job.backend, job.device), RasterOptions.for_extent(scene.frame.radius))
         self.generator = torch.Generator().manual_seed(job.seed)
         self.teacher, self.judge = self._witnesses()
@@ -220,7 +224,7 @@ class _Compression:
         """Choose the next fit, and its first state; False if nothing is left to try."""
         o = self.options
         self.task = next_task(
-            self.rungs, self.target, visible=self.visible, degree=self.original.sh_degree, keep=o.keep,
+            self.rungs, self.target, visible=self.visible, degree=self.degree, keep=o.keep,
             between=o.between, lower_degree=o.lower_degree, polish=len(BOLD) if o.polish else 0,
         )  # fmt: skip
         if self.task is None:
@@ -240,7 +244,7 @@ class _Compression:
         return Student(splat, self.scene.frame.radius, lattice)
 
     def _polished_recipe(self, task: Task) -> codec.Recipe:
-        """Of a splat before it is polished: with more error than fits at first, as some is mended; then with no more."""
+        """Of a splat that is to be polished: more error than fits at first, as some is mended; then no more."""
         bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
         start = self.rungs[task.start or 0]
         return self._recipe(start.count, start.degree, start.fitted, bold)
