@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "data": (*SCENE, "plugins", "render", "formats"),
     "fit": (*SCENE, "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
-    "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats"),
+    "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
     "stages": (*SCENE, "render", "fit", "formats", "compress"),
     "config": ("errors", "plugins", "render.backends", "stages.base"),
     "pipeline": (*SCENE, "scene_io", "data", "config", "plugins", "stages.base"),

@@ -42,6 +42,14 @@ def read(folder: Path) -> tuple[list[Rung], dict[str, Any]]:
     return [Rung.from_json(r) for r in document.pop("trials")], document
 
 
+def compressed_file(folder: Path, format: str) -> Path | None:
+    """The file of a stage folder, if it is a compression's and of this format."""
+    if not (folder / JSON).is_file():
+        return None
+    _, summary = read(folder)
+    return folder / summary["file"] if summary["format"] == format else None
+
+
 def drawing(rungs: Sequence[Rung], chosen: int) -> bytes:
     """SVG: bytes against decibels lost, for Gaussians as fitted and as the file has them."""
     from matplotlib.figure import Figure

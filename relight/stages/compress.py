@@ -130,7 +130,7 @@ class Compress(Stage):
         """Raises MissingPartError without Gaussians, RelightError for a target that can't be met."""
         if scene.gaussians is None or len(scene.gaussians) == 0:
             raise MissingPartError("compress: the scene has no splat; put radiance before compress")
-        return _Compression(self, scene, scene.gaussians, job).run()
+        return Compression(self, scene, scene.gaussians, job).run()
 
 
 def find_format(name: str):
@@ -141,8 +141,11 @@ def find_format(name: str):
     return found if found is not None and found.writes else None
 
 
-class _Compression:
-    """The state of one compression."""
+class Compression:
+    """The state of one compression.
+
+    original: as files mean it.  judge, teacher: of it.  table: what bits are worth, once that was measured.
+    """
 
     def __init__(self, options: Compress, scene: Scene, gaussians: Gaussians, job: Job):
         self.options, self.scene, self.job = options, scene, job
@@ -193,7 +196,7 @@ class _Compression:
 
     def run(self) -> Scene:
         if None not in self.states and not self.rungs:
-            counts_for = self._importance(self.original)
+            counts_for = self.importance(self.original)
             seen = counts_for > 0
             self.states[None] = self.original[seen], counts_for[seen]
             self.visible = int(seen.sum())
@@ -204,7 +207,8 @@ class _Compression:
             self._try_file()
         return self._finish()
 
-    def _importance(self, splat: Gaussians) -> Tensor:
+    def importance(self, splat: Gaussians) -> Tensor:
+        """(N,) what each Gaussian counts for, over the teacher's cameras; 0 for what none of them sees."""
         o, chosen = self.options, _spread(len(self.teacher.cameras), self.options.cameras)
         cameras = [self.teacher.cameras[i] for i in chosen]
         if o.score == "sensitivity":
@@ -286,7 +290,7 @@ class _Compression:
         """Write what was fitted, as finely as the target asks for, and judge what is read."""
         assert self.task is not None and self.student is not None
         splat, task = self.student.gaussians().detach(), self.task
-        counts_for, fitted = self._importance(splat), self.judge.score(splat)
+        counts_for, fitted = self.importance(splat), self.judge.score(splat)
         slack, rung = 1.0, None
         for _ in range(TRIES):
             polished = task.kind == "polish"
