@@ -223,6 +223,8 @@ def _quantised(
         quats[rows, :3], quats[rows, 3] = _coarse(three / np.sqrt(2) + 0.5, levels.rotation), 252 + largest
         scales[rows], colors[rows] = to_numpy(part.log_scales), to_numpy(part.sh[:, 0])
         opacity[rows] = _coarse(to_numpy(part.opacities), levels.opacity)
+    if gaussians.surfels:  # nobody who knows that they are flat reads the third; one thickness takes no bits
+        scales[:, 2] = np.median(scales[:, 2])
     low, high = t.min(0), t.max(0)
     # Of fewer bits the lowest are zero, not the nearest to an even spread: only so does the low byte take fewer values.
     step = 1 << (16 - levels.position)

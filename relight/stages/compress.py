@@ -39,6 +39,8 @@ BOLD = (1.8, 1.0)
 """Error that polishing is begun with, of what may be added: one after the other, until one keeps to the target."""
 TRIES = 4
 """Most files that are written of one splat, finer each time, until one keeps to the target."""
+SAFE_SIZE = 0.98
+"""Of `max_size`, what is planned with for the last polishing."""
 SAFETY = 0.8
 """Share of the error that is left to writing by `max_psnr_drop` which is planned with, as the plan is an estimate."""
 
@@ -90,8 +92,8 @@ class Compress(Stage):
     view_size: int = 400
     """Without photographs: pixels of a side."""
     assumed_psnr: float = 27.4
-    """Without photographs: decibels between the splat and the photographs that it was fitted to; errors of compression
-    are taken to add to that (3DGS on Mip-NeRF 360: 27.4).  10 to 60."""
+    """Without photographs: decibels between the splat and the photographs that it was fitted to, unless the stage that
+    did so says; errors of compression are taken to add to that (3DGS on Mip-NeRF 360: 27.4).  10 to 60."""
 
     def __post_init__(self) -> None:
         self.check_ranges({
@@ -188,7 +190,9 @@ class Compression:
             judging, known = self._cameras(some), None if light is not None else some
         else:
             judging, known = around(original, o.views, size=o.view_size, seed=self.job.seed + 1), None
-        judge = Judge(original, judging, self.looks, photos=known, light=light, assumed=o.assumed_psnr)
+        reported = [r.metrics["train_psnr"] for r in self.scene.history if "train_psnr" in r.metrics]
+        assumed = reported[-1] if reported else o.assumed_psnr
+        judge = Judge(original, judging, self.looks, photos=known, light=light, assumed=assumed)
         return teacher, judge
 
     def _cameras(self, views: Views) -> list[Camera]:
@@ -200,6 +204,11 @@ class Compression:
             seen = counts_for > 0
             self.states[None] = self.original[seen], counts_for[seen]
             self.visible = int(seen.sum())
+            if self.visible == 0:
+                raise RelightError(
+                    "compress: no camera sees anything of the splat; is it opaque, and before them?"
+                )
+            self._limit_count()
             if self.options.bits == "measured":
                 self._measure_bits()
         while self.task is not None or self._begin_next():
@@ -215,14 +224,24 @@ class Compression:
             return sensitivity(self.looks.rasterizer, splat, cameras, self.looks.options, seed=self.job.seed)
         return significance(self.looks.rasterizer, splat, cameras, self.looks.options, volume_power=o.volume_power)
 
+    def _limit_count(self) -> None:
+        """More than are seen cannot be kept."""
+        if self.target.count is not None:
+            self.target = Target(count=min(self.target.count, self.visible))
+
     def _measure_bits(self) -> None:
         splat, counts_for = self.states[None]
         before = self.judge.pictures(splat)
         self.table = codec.measure(
             splat, self.format, self.job.folder / f".bits{self.format.suffixes[0]}",
             lambda decoded: self.judge.distance(decoded, before), counts_for,
-            lambda done, total: self.job.report(0, self._total()),
+            self._measured_so_far,
         )  # fmt: skip
+
+    def _measured_so_far(self, done: int, total: int) -> None:
+        """Files count as steps."""
+        self.steps_before = done
+        self.job.report(done, total - done + self._total())
 
     def _begin_next(self) -> bool:
         """Choose the next fit, and its first state; False if nothing is left to try."""
@@ -322,7 +341,8 @@ class Compression:
             return {}
         rest = sh.count(degree) - 1
         if self.target.size is not None:
-            return self.table.within_bytes(self.target.size * min(slack, 1.0), count, rest)
+            # A polished file that was too large by a little is tried once more, a little smaller.
+            return self.table.within_bytes(self.target.size * min(SAFE_SIZE * slack, 1.0), count, rest)
         # Relative to the squared error against photographs that there is before.
         before = 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
         allowed = 10 ** ((self.target.drop or QUANTISED) / 10) - 1
@@ -372,6 +392,7 @@ class Compression:
         values = json.loads(json.dumps(dict(saved.values)))
         self.task, self.step, self.visible = Task(**values["task"]), values["step"], values["visible"]
         self.steps_before = saved.step - self.step
+        self._limit_count()
         self.rungs = [Rung.from_json(r) for r in values["rungs"]]
         self.table = codec.Table.from_json(values["table"]) if values["table"] is not None else None
         self.generator.set_state(saved.tensors["generator"])
