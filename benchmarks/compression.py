@@ -14,6 +14,7 @@ bits as keep that file's PSNR.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import tempfile
@@ -92,8 +93,13 @@ def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, float]:
         recipe = state.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
         error = state.judge.distance(codec.encode(splat, recipe, FORMATS["sog"], path, counts_for), expected)
         if error <= wanted or slack < 0.02:
-            return path.stat().st_size, codec.decibels(error)
+            return path.stat().st_size, decibels(error)
         slack *= 0.7
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error; 99 for none."""
+    return -10 * math.log10(max(error, 10**-9.9))
 
 
 def milliseconds(state: Compression, splat: Gaussians) -> float:
@@ -137,7 +143,7 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
         score = state.judge.score(splat)
         error = state.judge.distance(splat, state.judge.pictures(state.original))
         found = {"bytes": bytes_, "times smaller": size / bytes_, "Gaussians": len(splat), "dB lost": score.drop}
-        return found | {"dB to the original": min(codec.decibels(error), 99.0), "SSIM": score.ssim}
+        return found | {"dB to the original": decibels(error), "SSIM": score.ssim}
 
     rows["compressed"] = row(chosen.size, result.gaussians)
     for what, (splat, bytes_) in peers(name, original, folder, node).items():

@@ -65,7 +65,7 @@ class Compress(Stage):
     """Target: so many Gaussians, such as 200k."""
     format: str = "sog"
     """Of the file, which decides what writing costs: sog, spz, or any other that is written."""
-    score: Literal["significance", "sensitivity"] = "significance"
+    score: Literal["sensitivity", "significance"] = "sensitivity"
     """What is pruned last.  significance: LightGaussian's, blending weight x volume^`volume_power`.  sensitivity: the
     squared change of the pictures if the Gaussian were left out."""
     volume_power: float = 0.1
