@@ -84,14 +84,14 @@ def peers(name: str, splat: Gaussians, folder: Path, node: Path | None) -> dict[
 def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, float]:
     """Bytes of all that is seen, with as few bits as still have this PSNR against the splat as it was; and that."""
     counts_for = state.importance(state.original)
-    seen = counts_for > 0
+    seen = counts_for[:, 1] > 0
     splat, counts_for = state.original[seen], counts_for[seen]
     assert state.table is not None
     expected, path = state.judge.pictures(state.original), folder / "as_good.sog"
     wanted, slack = 10 ** (-psnr / 10), 1.0
     while True:
         recipe = state.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
-        error = state.judge.distance(codec.encode(splat, recipe, FORMATS["sog"], path, counts_for), expected)
+        error = state.judge.distance(codec.encode(splat, recipe, FORMATS["sog"], path, counts_for[:, 1]), expected)
         if error <= wanted or slack < 0.02:
             return path.stat().st_size, decibels(error)
         slack *= 0.7

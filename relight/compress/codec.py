@@ -50,8 +50,6 @@ USUAL: Mapping[str, Recipe] = MappingProxyType(
 """What is about best for most."""
 NEEDS = {"palette_size": "sh", "sh1_bits": "sh", "sh_bits": "sh", "material_values": "channels"}
 """Options that do nothing for a splat without."""
-MOST_ERROR = 10 ** (-30 / 10)
-"""Mean squared, of one attribute: 30 dB.  Coarser choices are not measured."""
 
 
 def encode(splat: Gaussians, recipe: Recipe, format: Format, path: Path, importance: Tensor | None = None) -> Gaussians:
@@ -149,11 +147,14 @@ def measure(
     path: Path,
     error: Callable[[Gaussians], float],
     importance: Tensor | None = None,
+    *,
+    most_error: float = 1e-3,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Table:
     """Every choice alone, the others at their finest.
 
     path: of a file that is written, and removed.  error: mean squared, of a decoded splat against this one.
+    most_error: of one attribute; choices that are coarser still are not measured.
     advance: told how many of how many files are done.
     """
     options = {}
@@ -179,7 +180,7 @@ def measure(
         for name, values in options.items():
             row = [Choice(values[0])]
             for value in values[1:]:
-                if row[-1].error < MOST_ERROR:
+                if row[-1].error < most_error:
                     bytes_, mse = trial({**finest, name: value})
                     labels = math.log2(value / values[0]) / 8 * len(splat) if name == "palette_size" else 0.0
                     fixed = bytes_ - size - labels if name == "palette_size" else 0.0

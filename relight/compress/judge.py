@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -64,8 +64,8 @@ class Judge:
         self.expected = [s.rgb if s.alpha is None else over(s.rgb * s.alpha[..., None], s.alpha, WHITE) for s in shots]
         # Where photographs are cut out, pictures lie over white; else over nothing.
         self.cut_out = any(s.alpha is not None for s in shots)
-        self.before = Score(0, 0, 0)
-        self.before = self.score(original)
+        self.before = Score(0.0, 0.0, 0.0)
+        self.before = replace(self.score(original), drop=0.0)
 
     def score(self, splat: Gaussians) -> Score:
         """Means over the views."""

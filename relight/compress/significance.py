@@ -62,23 +62,27 @@ def sensitivity(
     options: RasterOptions,
     *,
     seed: int = 0,
-) -> Tensor:
-    """(N,) estimate of the squared change of all pictures if the Gaussian were left out, sRGB-encoded, unitless.
+) -> tuple[Tensor, Tensor]:
+    """(N,) estimates of the sum of squared changes of all pictures, sRGB-encoded: if a Gaussian were left out, and if
+    its colour were another by 1.
 
-    A pixel is linear in each alpha, so leaving out changes it by the derivative times alpha.  The sum of squares
-    over pixels is the mean square of a derivative of the picture weighted by random signs (Hutchinson, 1990); one draw
-    of signs a camera, as cameras are many.
+    A pixel is linear in each alpha and in each colour, so either change is a derivative.  The sum of its squares over
+    pixels is the mean square of the derivative of the picture weighted by random signs (Hutchinson, 1990); one draw of
+    signs a camera, as cameras are many.
     """
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(gaussians.logit_opacity)
+    gone, recolored = torch.zeros_like(gaussians.logit_opacity), torch.zeros_like(gaussians.logit_opacity)
     for camera in cameras:
         logit = gaussians.logit_opacity.detach().clamp_max(HIGHEST_LOGIT).requires_grad_()
         splat = replace(gaussians.detach(), logit_opacity=logit)
-        picture = rasterizer.rasterize(splat, camera, radiance(splat, camera.position), options).features
+        colors = radiance(splat, camera.position).detach().requires_grad_()
+        picture = rasterizer.rasterize(splat, camera, colors, options).features
         signs = (torch.rand(picture.shape, generator=generator) < 0.5).float() * 2 - 1
-        (derivative,) = torch.autograd.grad((picture * signs.to(picture)).sum(), logit)
-        total += (derivative / torch.sigmoid(-logit.detach())) ** 2
-    return total
+        by_logit, by_color = torch.autograd.grad((picture * signs.to(picture)).sum(), (logit, colors))
+        # d alpha / d logit = alpha (1 - opacity).
+        gone += (by_logit / torch.sigmoid(-logit.detach())) ** 2
+        recolored += by_color.square().mean(1)
+    return gone, recolored
 
 
 def weights_by_taking_out(
@@ -96,7 +100,7 @@ def weights_by_taking_out(
 def sensitivity_by_leaving_out(
     rasterizer: SplatRasterizer, gaussians: Gaussians, cameras: Sequence[Camera], options: RasterOptions
 ) -> Tensor:
-    """The slow twin of `sensitivity`, without its chance: pictures with and without each Gaussian."""
+    """The slow twin of the first half of `sensitivity`, without its chance: pictures with and without each Gaussian."""
     out = torch.zeros(len(gaussians))
     for camera in cameras:
         colors = radiance(gaussians, camera.position)

@@ -201,13 +201,11 @@ class Compression:
     def run(self) -> Scene:
         if None not in self.states and not self.rungs:
             counts_for = self.importance(self.original)
-            seen = counts_for > 0
+            seen = counts_for[:, 1] > 0
             self.states[None] = self.original[seen], counts_for[seen]
             self.visible = int(seen.sum())
             if self.visible == 0:
-                raise RelightError(
-                    "compress: no camera sees anything of the splat; is it opaque, and before them?"
-                )
+                raise RelightError("compress: no camera sees anything of the splat; is it opaque, and before them?")
             self._limit_count()
             if self.options.bits == "measured":
                 self._measure_bits()
@@ -217,12 +215,14 @@ class Compression:
         return self._finish()
 
     def importance(self, splat: Gaussians) -> Tensor:
-        """(N,) what each Gaussian counts for, over the teacher's cameras; 0 for what none of them sees."""
+        """(N, 2) what each Gaussian counts for, over the teacher's cameras, as a whole and by its colour alone; 0 for
+        what none of them sees."""
         o, chosen = self.options, _spread(len(self.teacher.cameras), self.options.cameras)
-        cameras = [self.teacher.cameras[i] for i in chosen]
+        cameras, draw = [self.teacher.cameras[i] for i in chosen], self.looks
         if o.score == "sensitivity":
-            return sensitivity(self.looks.rasterizer, splat, cameras, self.looks.options, seed=self.job.seed)
-        return significance(self.looks.rasterizer, splat, cameras, self.looks.options, volume_power=o.volume_power)
+            return torch.stack(sensitivity(draw.rasterizer, splat, cameras, draw.options, seed=self.job.seed), 1)
+        one = significance(draw.rasterizer, splat, cameras, draw.options, volume_power=o.volume_power)
+        return one[:, None].expand(-1, 2)
 
     def _limit_count(self) -> None:
         """More than are seen cannot be kept."""
@@ -234,8 +234,8 @@ class Compression:
         before = self.judge.pictures(splat)
         self.table = codec.measure(
             splat, self.format, self.job.folder / f".bits{self.format.suffixes[0]}",
-            lambda decoded: self.judge.distance(decoded, before), counts_for,
-            self._measured_so_far,
+            lambda decoded: self.judge.distance(decoded, before), counts_for[:, 1],
+            most_error=self._allowed() if self.target.size is None else 1e-3, advance=self._measured_so_far,
         )  # fmt: skip
 
     def _measured_so_far(self, done: int, total: int) -> None:
@@ -258,7 +258,7 @@ class Compression:
     def _student(self, task: Task) -> Student:
         """What a fit begins with; to be polished, with the values that a file leaves it."""
         splat, counts_for = self.states[task.start]
-        chosen = counts_for.topk(min(task.count, len(splat))).indices.sort().values
+        chosen = counts_for[:, 0].topk(min(task.count, len(splat))).indices.sort().values
         splat = splat[chosen]
         splat = replace(splat, sh=splat.sh[:, : sh.count(task.degree)])
         lattice = None
@@ -276,7 +276,7 @@ class Compression:
         """What is read from a file, and its bytes."""
         path = self.job.folder / f".trial{self.format.suffixes[0]}"
         try:
-            return codec.encode(splat, recipe, self.format, path, counts_for), path.stat().st_size
+            return codec.encode(splat, recipe, self.format, path, counts_for[:, 1]), path.stat().st_size
         finally:
             path.unlink(missing_ok=True)
 
@@ -343,12 +343,17 @@ class Compression:
         if self.target.size is not None:
             # A polished file that was too large by a little is tried once more, a little smaller.
             return self.table.within_bytes(self.target.size * min(SAFE_SIZE * slack, 1.0), count, rest)
-        # Relative to the squared error against photographs that there is before.
-        before = 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
-        allowed = 10 ** ((self.target.drop or QUANTISED) / 10) - 1
-        taken = 10 ** (fitted.drop / 10) - 1 if self.target.drop is not None else 0.0
-        left = max(SAFETY * (allowed - taken), 0.1 * allowed)
-        return self.table.within_error(slack * left * before, count, rest)
+        taken = (10 ** (fitted.drop / 10) - 1) * self._error_before() if self.target.drop is not None else 0.0
+        left = max(SAFETY * (self._allowed() - taken), 0.1 * self._allowed())
+        return self.table.within_error(slack * left, count, rest)
+
+    def _error_before(self) -> float:
+        """Mean squared, of the splat as it was against photographs."""
+        return 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
+
+    def _allowed(self) -> float:
+        """Mean squared error that compression may add."""
+        return (10 ** ((self.target.drop or QUANTISED) / 10) - 1) * self._error_before()
 
     def _finish(self) -> Scene:
         best = self.target.best(self.rungs)
@@ -356,7 +361,7 @@ class Compression:
             raise RelightError(self._missed())
         splat, counts_for = self.states[best.index]
         path = self.job.folder / f"splat{self.format.suffixes[0]}"
-        decoded = codec.encode(splat, best.recipe, self.format, path, counts_for)
+        decoded = codec.encode(splat, best.recipe, self.format, path, counts_for[:, 1])
         summary = {"file": path.name, "format": self.format.name, "before": len(self.original)}
         curve.write_curve(self.job.folder, self.rungs, best.index, summary)
         result = replace(self.scene, gaussians=decoded)

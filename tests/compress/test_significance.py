@@ -35,10 +35,14 @@ def test_weights_are_what_taking_out_one_after_the_other_finds(scene):
 def test_sensitivity_estimates_what_leaving_out_changes(scene):
     rasterizer, splat, cameras = scene
     exact = s.sensitivity_by_leaving_out(rasterizer, splat, cameras, OPTIONS)
-    draws = torch.stack([s.sensitivity(rasterizer, splat, cameras, OPTIONS, seed=i) for i in range(48)])
-    found = draws.mean(0)
+    draws = [s.sensitivity(rasterizer, splat, cameras, OPTIONS, seed=i) for i in range(48)]
+    found = torch.stack([gone for gone, _ in draws]).mean(0)
     assert float(found.sum() / exact.sum()) == pytest.approx(1, abs=0.15)
     assert float(torch.corrcoef(torch.stack([found, exact]))[0, 1]) > 0.95
+    # Of a colour: three channels change by the weight, a pixel; its square is less than the weight.
+    recolored = torch.stack([color for _, color in draws]).mean(0)
+    weight = s.weights(rasterizer, splat, cameras, OPTIONS)
+    assert bool((recolored < 1.2 * weight + 1e-3).all()) and bool((recolored > 0.01 * weight).all())
 
 
 def test_what_nothing_sees_counts_for_nothing_and_volume_weighs_in(scene):
