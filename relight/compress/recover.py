@@ -27,15 +27,15 @@ DSSIM = 0.2
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates, a step: of 3DGS's end for positions, of its whole for the rest.  means: in scene radii."""
+    """Learning rates, a step, at the start: twice 3DGS's, of its end for positions.  means: in scene radii."""
 
-    means: float = 5e-6
-    quats_wxyz: float = 1e-3
-    log_scales: float = 5e-3
-    logit_opacity: float = 2e-2
-    sh_constant: float = 2.5e-3
-    sh_rest: float = 2.5e-4
-    channels: float = 5e-3
+    means: float = 1e-5
+    quats_wxyz: float = 2e-3
+    log_scales: float = 1e-2
+    logit_opacity: float = 4e-2
+    sh_constant: float = 5e-3
+    sh_rest: float = 5e-4
+    channels: float = 1e-2
 
 
 RATES = Rates()
