@@ -74,11 +74,15 @@ def _served(arguments: argparse.Namespace, serving: ExitStack, stop: threading.E
 
 
 def _print(result) -> None:
+    from relight.compress import curve
     from relight.export.report import write_report
 
     for name, value in result.scene.history[-1].metrics.items():
         if name.startswith("test_"):
             print(f"{name}: {value:.3f}")
+    if (result.stage / curve.JSON).is_file():
+        rungs, summary = curve.read(result.stage)
+        print(curve.table(rungs, summary["chosen"]))
     print(f"result:  {result.stage}")
     if result.scene.gaussians is not None:
         report = write_report(result.folder, result.folder / "report.html")
