@@ -67,11 +67,16 @@ def encode(splat: Gaussians, recipe: Recipe, format: Format, path: Path, importa
     return read_splat(path, format=format.name).to(splat.means.device)[order.argsort()]
 
 
-def usual(format: Format, count: int) -> Recipe:
-    """Of `USUAL`, with no larger palette than so many Gaussians are worth."""
-    recipe = dict(USUAL.get(format.name, {}))
-    if "palette_size" in recipe:
-        recipe["palette_size"] = max(16, min(recipe["palette_size"], count // 8))
+def usual(format: Format, count: int, finer: int = 0) -> Recipe:
+    """Of `USUAL`, with no larger palette than so many Gaussians are worth.  finer: bits that each attribute gets more,
+    negative for less, within what there is to choose from."""
+    recipe = {}
+    for name, value in USUAL.get(format.name, {}).items():
+        value = value + finer if name.endswith("bits") else round(value * 2.0**finer)
+        if name == "palette_size":
+            value = min(value, count // 8)
+        most, least = CHOICES[format.name][name][0], CHOICES[format.name][name][-1]
+        recipe[name] = max(least, min(value, most))
     return recipe
 
 

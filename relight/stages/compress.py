@@ -268,8 +268,10 @@ class Compression:
 
     def _polished_recipe(self, task: Task) -> codec.Recipe:
         """Of a splat that is to be polished: more error than fits at first, as some is mended; then no more."""
-        bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
         start = self.rungs[task.start or 0]
+        if self.table is None:
+            return start.recipe
+        bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
         return self._recipe(start.count, start.degree, start.fitted, bold)
 
     def _file(self, splat: Gaussians, recipe: codec.Recipe, counts_for: Tensor) -> tuple[Gaussians, int]:
@@ -311,14 +313,18 @@ class Compression:
         splat, task = self.student.gaussians().detach(), self.task
         counts_for, fitted = self.importance(splat), self.judge.score(splat)
         slack, rung = 1.0, None
-        for _ in range(TRIES):
-            polished = task.kind == "polish"
-            recipe = self._polished_recipe(task) if polished else self._recipe(len(splat), task.degree, fitted, slack)
+        for attempt in range(TRIES):
+            if task.kind == "polish":
+                recipe = self._polished_recipe(task)
+            elif self.options.bits == "usual":
+                recipe = codec.usual(self.format, len(splat), attempt if self.target.size is None else -attempt)
+            else:
+                recipe = self._recipe(len(splat), task.degree, fitted, slack)
             decoded, size = self._file(splat, recipe, counts_for)
             packed = self.judge.score(decoded)
             rung = Rung(len(self.rungs), task.kind, len(splat), task.degree, fitted, packed, size, dict(recipe))
-            hopeless = fitted.drop > (self.target.drop or math.inf)
-            if polished or self.table is None or self.target.met(rung) or hopeless:
+            hopeless = fitted.drop > (self.target.drop or math.inf) or self.options.bits == "full"
+            if task.kind == "polish" or self.target.count is not None or self.target.met(rung) or hopeless:
                 break
             slack *= 0.5 if self.target.size is None else 0.99 * self.target.size / size
         assert rung is not None
@@ -335,8 +341,6 @@ class Compression:
 
     def _recipe(self, count: int, degree: int, fitted: Score, slack: float) -> codec.Recipe:
         """slack: factor on what is allowed."""
-        if self.options.bits == "usual":
-            return codec.usual(self.format, count)
         if self.table is None:
             return {}
         rest = sh.count(degree) - 1
