@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from relight.formats import Format, morton, read_splat, write_splat
@@ -171,22 +172,24 @@ def measure(
     finest = {name: values[0] for name, values in options.items()}
     total, done = 1 + sum(len(values) - 1 for values in options.values()), 0
 
-    def trial(recipe: Recipe) -> tuple[int, float]:
+    def trial(splat: Gaussians, recipe: Recipe) -> tuple[Gaussians, int, float]:
         nonlocal done
         decoded = encode(splat, recipe, format, path, importance)
         done += 1
         advance(done, total)
-        return path.stat().st_size, error(decoded)
+        return decoded, path.stat().st_size, error(decoded)
 
     try:
-        size, floor = trial(finest)
+        decoded, size, floor = trial(splat, finest)
+        # What has been through a palette is its own, so that not every trial has to find one.
+        known = replace(splat, sh=torch.cat([splat.sh[:, :1], decoded.sh[:, 1:]], 1))
         rest = splat.sh.shape[1] - 1
         rows = {}
         for name, values in options.items():
             row = [Choice(values[0])]
             for value in values[1:]:
                 if row[-1].error < most_error:
-                    bytes_, mse = trial({**finest, name: value})
+                    _, bytes_, mse = trial(splat if name == "palette_size" else known, {**finest, name: value})
                     labels = math.log2(value / values[0]) / 8 * len(splat) if name == "palette_size" else 0.0
                     fixed = bytes_ - size - labels if name == "palette_size" else 0.0
                     row.append(Choice(value, bytes_ - size, max(mse - floor, 0.0), fixed))

@@ -39,10 +39,11 @@ def test_sensitivity_estimates_what_leaving_out_changes(scene):
     found = torch.stack([gone for gone, _ in draws]).mean(0)
     assert float(found.sum() / exact.sum()) == pytest.approx(1, abs=0.15)
     assert float(torch.corrcoef(torch.stack([found, exact]))[0, 1]) > 0.95
-    # Of a colour: three channels change by the weight, a pixel; its square is less than the weight.
+    # By its colour a pixel changes by the weight, whose square is smaller.
     recolored = torch.stack([color for _, color in draws]).mean(0)
     weight = s.weights(rasterizer, splat, cameras, OPTIONS)
-    assert bool((recolored < 1.2 * weight + 1e-3).all()) and bool((recolored > 0.01 * weight).all())
+    assert bool((recolored < 1.2 * weight + 1e-3).all())
+    assert float(torch.corrcoef(torch.stack([recolored, weight]))[0, 1]) > 0.9
 
 
 def test_what_nothing_sees_counts_for_nothing_and_volume_weighs_in(scene):
