@@ -34,6 +34,7 @@ CHOICES: Mapping[str, Mapping[str, tuple[int, ...]]] = MappingProxyType(
             "color_values": (256, 128, 64, 32, 16),
             "opacity_values": (256, 64, 32, 16, 8, 4),
             "material_values": (256, 128, 64, 32, 16),
+            "normal_values": (256, 128, 64, 32),
             "palette_size": (16384, 4096, 2048, 1024, 512, 256, 128, 64, 16),
         },
         "spz": {"fractional_bits": (14, 13, 12, 11, 10, 9, 8), "sh1_bits": (5, 4, 3), "sh_bits": (4, 3, 2)},
@@ -44,12 +45,18 @@ USUAL: Mapping[str, Recipe] = MappingProxyType(
     {
         "sog": {
             "position_bits": 14, "rotation_values": 129, "scale_values": 128, "color_values": 128,
-            "opacity_values": 64, "material_values": 64, "palette_size": 1024,
+            "opacity_values": 64, "material_values": 64, "normal_values": 256, "palette_size": 1024,
         },
     }
 )  # fmt: skip
 """What is about best for most."""
-NEEDS = {"palette_size": "sh", "sh1_bits": "sh", "sh_bits": "sh", "material_values": "channels"}
+NEEDS = {
+    "palette_size": "sh",
+    "sh1_bits": "sh",
+    "sh_bits": "sh",
+    "material_values": "channels",
+    "normal_values": "channels",
+}
 """Options that do nothing for a splat without."""
 
 

@@ -122,6 +122,7 @@ def write(
     color_values: int = 256,
     opacity_values: int = 256,
     material_values: int = 256,
+    normal_values: int = 256,
 ) -> None:
     """A .sog, or for a path that ends in meta.json a folder of files of which it is written last.  In Morton order.
 
@@ -131,7 +132,9 @@ def write(
     are told apart by fewer bits once they are compressed; readers see no difference.
     Raises `RelightError` for other options, `DataError` for no Gaussians, too many, or values that are not finite.
     """
-    levels = Levels(position_bits, rotation_values, scale_values, color_values, opacity_values, material_values)
+    levels = Levels(
+        position_bits, rotation_values, scale_values, color_values, opacity_values, material_values, normal_values
+    )
     path, n = Path(path), len(gaussians)
     if n == 0:
         raise DataError(f"{path}: not written: a SOG holds at least one Gaussian")
@@ -164,7 +167,8 @@ def write(
         names = known_channels(gaussians)
         if names:
             packed = np.concatenate([pack_materials(part.channels, names) for part in parts(gaussians, order)])
-            packed = _coarse(packed / 255, levels.material)
+            counts = [levels.normal if name == "normal" else levels.material for name in names]
+            packed = _coarse(packed / 255, np.repeat(counts, [CODED[name] for name in names]))
             files = [
                 picture(f"relight_{i}.webp", _rgba(packed[:, 4 * i : 4 * i + 4]))
                 for i in range(-(-packed.shape[1] // 4))
@@ -198,10 +202,11 @@ class Levels:
     color: int
     opacity: int
     material: int
+    normal: int
 
 
-def _coarse(values: np.ndarray, count: int) -> np.ndarray:
-    """Values from 0 to 1, clamped, as bytes of which only `count`, evenly spaced, are used."""
+def _coarse(values: np.ndarray, count: int | np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, clamped, as bytes of which only `count`, evenly spaced, are used; of each column, if (C,)."""
     return to_byte(np.rint(np.clip(values, 0, 1) * (count - 1)) * (255 / (count - 1)))
 
 
