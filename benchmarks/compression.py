@@ -66,7 +66,7 @@ def opened(word: str) -> tuple[str, Scene]:
 
 def splat_transform(node: Path, source: Path, target: Path) -> None:
     command = ["node", str(node / "node_modules/.bin/splat-transform"), "-q", "-w", "-g", "cpu"]
-    subprocess.run([*command, str(source), str(target)], capture_output=True, timeout=280, check=True)
+    subprocess.run([*command, str(source), str(target)], capture_output=True, timeout=3000, check=True)
 
 
 def peers(name: str, splat: Gaussians, folder: Path, node: Path | None) -> dict[str, tuple[Gaussians, int]]:
@@ -135,6 +135,7 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
     assert result.gaussians is not None
     rungs, summary = curve.read(folder)
     chosen, original = rungs[summary["chosen"]], plain(scene.gaussians)
+    print(curve.table(rungs, chosen.index), flush=True)
     write_splat(original, folder / "before.ply")
     size = (folder / "before.ply").stat().st_size
     rows: dict[str, dict[str, float]] = {}
@@ -164,7 +165,6 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
     }  # fmt: skip
     if has_materials(original):
         detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, result)}
-    print(curve.table(rungs, chosen.index), flush=True)
     record(f"compression_{name}", size / chosen.size, "times smaller than .ply", detail=detail)
 
 

@@ -45,7 +45,7 @@ USUAL: Mapping[str, Recipe] = MappingProxyType(
     {
         "sog": {
             "position_bits": 14, "rotation_values": 129, "scale_values": 128, "color_values": 128,
-            "opacity_values": 64, "material_values": 64, "normal_values": 256, "palette_size": 1024,
+            "opacity_values": 64, "material_values": 64, "normal_values": 256, "palette_size": 4096,
         },
     }
 )  # fmt: skip
@@ -82,7 +82,7 @@ def usual(format: Format, count: int, finer: int = 0) -> Recipe:
     for name, value in USUAL.get(format.name, {}).items():
         value = value + finer if name.endswith("bits") else round(value * 2.0**finer)
         if name == "palette_size":
-            value = min(value, count // 8)
+            value = min(value, count // 4)
         most, least = CHOICES[format.name][name][0], CHOICES[format.name][name][-1]
         recipe[name] = max(least, min(value, most))
     return recipe

@@ -159,7 +159,7 @@ def test_bits_are_spent_where_they_count(tmp_path):
 
 def test_usual_bits_stay_within_what_there_is():
     usual, finer, coarsest = (codec.usual(SOG, 4000, f) for f in (0, 1, -30))
-    assert usual["palette_size"] == 500 and finer["position_bits"] == usual["position_bits"] + 1
+    assert usual["palette_size"] == 1000 and finer["position_bits"] == usual["position_bits"] + 1
     assert coarsest == {name: codec.CHOICES["sog"][name][-1] for name in usual}
     assert codec.usual(FORMATS["ply"], 4000) == {}
 
