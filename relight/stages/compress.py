@@ -87,8 +87,9 @@ class Compress(Stage):
     as is usually best, which takes no time.  full: not at all."""
     views: int = 12
     """Most held-out views that trials are judged by."""
-    cameras: int = 48
-    """Without photographs: views that recovery sees."""
+    cameras: int = 64
+    """Most views that tell what a Gaussian counts for.  Without photographs, views that recovery sees too: what none of
+    them sees goes."""
     view_size: int = 400
     """Without photographs: pixels of a side."""
     assumed_psnr: float = 27.4
@@ -200,7 +201,7 @@ class Compression:
 
     def run(self) -> Scene:
         if None not in self.states and not self.rungs:
-            counts_for = self.importance(self.original)
+            counts_for = self.importance(self.original, every=True)
             seen = counts_for[:, 1] > 0
             self.states[None] = self.original[seen], counts_for[seen]
             self.visible = int(seen.sum())
@@ -214,11 +215,11 @@ class Compression:
             self._try_file()
         return self._finish()
 
-    def importance(self, splat: Gaussians) -> Tensor:
-        """(N, 2) what each Gaussian counts for, over the teacher's cameras, as a whole and by its colour alone; 0 for
-        what none of them sees."""
-        o, chosen = self.options, _spread(len(self.teacher.cameras), self.options.cameras)
-        cameras, draw = [self.teacher.cameras[i] for i in chosen], self.looks
+    def importance(self, splat: Gaussians, *, every: bool = False) -> Tensor:
+        """(N, 2) what each Gaussian counts for, over `cameras` of the teacher's, or all; as a whole, and by its colour
+        alone, which is 0 for what none of them sees."""
+        o, count, draw = self.options, len(self.teacher.cameras), self.looks
+        cameras = [self.teacher.cameras[i] for i in _spread(count, count if every else o.cameras)]
         if o.score == "sensitivity":
             return torch.stack(sensitivity(draw.rasterizer, splat, cameras, draw.options, seed=self.job.seed), 1)
         one = significance(draw.rasterizer, splat, cameras, draw.options, volume_power=o.volume_power)
