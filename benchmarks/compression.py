@@ -81,19 +81,18 @@ def peers(name: str, splat: Gaussians, folder: Path, node: Path | None) -> dict[
     return {what: (read_splat(path), path.stat().st_size) for what, path in found.items()}
 
 
-def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, float]:
-    """Bytes of all that is seen, with as few bits as still have this PSNR against the splat as it was; and that."""
-    counts_for = state.importance(state.original)
-    seen = counts_for[:, 1] > 0
-    splat, counts_for = state.original[seen], counts_for[seen]
+def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, Gaussians]:
+    """Bytes of all that is seen, with as few bits as still have this PSNR against the splat as it was; what is read."""
+    counts_for = state.importance(state.original)[:, 1]
+    splat, counts_for = state.original[counts_for > 0], counts_for[counts_for > 0]
     assert state.table is not None
     expected, path = state.judge.pictures(state.original), folder / "as_good.sog"
     wanted, slack = 10 ** (-psnr / 10), 1.0
     while True:
         recipe = state.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
-        error = state.judge.distance(codec.encode(splat, recipe, FORMATS["sog"], path, counts_for[:, 1]), expected)
-        if error <= wanted or slack < 0.02:
-            return path.stat().st_size, decibels(error)
+        found = codec.encode(splat, recipe, FORMATS["sog"], path, counts_for)
+        if state.judge.distance(found, expected) <= wanted or slack < 0.02:
+            return path.stat().st_size, found
         slack *= 0.7
 
 
@@ -150,18 +149,14 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
     for what, (splat, bytes_) in peers(name, original, folder, node).items():
         rows[what] = row(bytes_, splat)
         if state.table is not None:
-            seen, psnr = as_good(state, rows[what]["dB to the original"], folder)
-            rows[f"ours, as good as {what}"] = {"bytes": seen, "times smaller": size / seen, "dB to the original": psnr}
+            rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
         "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
         "minutes": minutes, "bytes of the .ply": size, "dB before": min(state.judge.before.psnr, 99.0),
         "files": rows, "milliseconds of a picture": {
             "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
         },
-        "trials": {
-            f"{r.index} {r.kind} {r.count}": {"bytes": r.size, "dB lost": r.packed.drop, "dB": r.packed.psnr}
-            for r in rungs
-        },
+        "trials": [asdict(r) for r in rungs],
     }  # fmt: skip
     if has_materials(original):
         detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, result)}
