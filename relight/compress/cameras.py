@@ -29,7 +29,8 @@ def around(gaussians: Gaussians, count: int, *, size: int, seed: int = 0) -> lis
     Directions are spread evenly (a Fibonacci sphere, turned at random); another seed gives other cameras.
     """
     generator = torch.Generator().manual_seed(seed)
-    center, radius = (x.cpu() if isinstance(x, Tensor) else x for x in subject(gaussians))
+    center, radius = subject(gaussians)
+    center = center.cpu()
     inside = round(count * min(MOST_INSIDE, surroundings(gaussians, center, radius)))
     # Those inside are spread over the sphere like the others.
     within = torch.zeros(count, dtype=torch.bool)

@@ -30,9 +30,8 @@ class Looks:
         C: 3 of the captured look; of a splat with materials under a `light`, 3 more of them shaded; then one each of
         whatever other channels there are.
         """
-        lit = light is not None and has_materials(gaussians)
         further = features(gaussians)
-        if not lit:
+        if light is None or not has_materials(gaussians):
             image = render(self.rasterizer, gaussians, camera, options=self.options, features=further)
             pictures = [image.color] if image.features is None else [image.color, image.features]
             return torch.cat(pictures, -1), image.alpha

@@ -80,8 +80,8 @@ class Student:
         channels = {k.removeprefix("channels."): _activated(k, v) for k, v in p.items() if k.startswith("channels.")}
         sh = [p["sh_constant"]]
         if "sh_rest" in p:
-            shared = self.lattice is not None and self.lattice.labels is not None
-            sh.append(p["sh_rest"][self.lattice.labels] if shared else p["sh_rest"])
+            labels = None if self.lattice is None else self.lattice.labels
+            sh.append(p["sh_rest"] if labels is None else p["sh_rest"][labels])
         splat = replace(
             self.template, means=p["means"], quats_wxyz=p["quats_wxyz"], log_scales=p["log_scales"],
             logit_opacity=p["logit_opacity"], sh=torch.cat(sh, 1), channels=channels,

@@ -336,7 +336,7 @@ class Compression:
         self.states = {index: state for index, state in self.states.items() if index in needed}
         self.steps_before += self._iterations(task)
         self.task = self.student = None
-        metrics = {"gaussians": float(rung.count), "bytes": float(rung.size), "lost": packed.drop}
+        metrics = {"gaussians": float(rung.count), "bytes": float(rung.size), "lost": rung.packed.drop}
         now = self.steps_before
         self.job.report(now, max(now, self._total()), metrics, scene=replace(self.scene, gaussians=splat))
 
