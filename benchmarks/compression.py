@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,9 +117,10 @@ def relit(name: str, scene: Scene) -> dict[str, float]:
     """PSNR under lights of the capture that the fit never saw."""
     assert scene.views is not None
     views, folder = scene.views.test, folder_of(name.partition("_")[0])
+    views = replace(views, views=views.views[::RELIT_EVERY])
     truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
     drawn = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
-    found = measure(drawn, views, truth, FastMonteCarlo(RELIT_SAMPLES), every=RELIT_EVERY)
+    found = measure(drawn, views, truth, FastMonteCarlo(RELIT_SAMPLES))
     return {kind: found["relit, mean"][kind]["PSNR"] for kind in ("unscaled", "per channel")}
 
 

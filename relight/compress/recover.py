@@ -60,7 +60,7 @@ class Teacher:
 class Student:
     """A splat that learns to look like its teacher.
 
-    radius: of the scene, world units.  lattice: values that a file will leave it, which it then learns to live with.
+    template: what it was at first.  radius: of the scene, world units.  lattice: values that a file will leave it, which it then learns to live with.
     """
 
     def __init__(self, splat: Gaussians, radius: float, lattice: Lattice | None = None, rates: Rates = RATES):
@@ -98,11 +98,11 @@ class Student:
     ) -> float:
         """One picture; returns its loss.
 
-        share: of the fit that is done, 0 to 1; rates fall to a tenth.  pseudo: chance of a view between the cameras,
+        share: of the fit that is done, 0 to 1; rates fall to a hundredth.  pseudo: chance of a view between the cameras,
         where only the teacher knows.
         """
         for name in self.parameters.tensors:
-            rate = getattr(self.rates, name.partition(".")[0]) * 0.1**share
+            rate = getattr(self.rates, name.partition(".")[0]) * 0.01**share
             self.parameters.set_rate(name, rate * self.radius if name == "means" else rate)
         loss = self._loss(teacher, generator, pseudo, self.gaussians())
         loss.backward()

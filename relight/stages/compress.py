@@ -312,7 +312,10 @@ class Compression:
         """Write what was fitted, as finely as the target asks for, and judge what is read."""
         assert self.task is not None and self.student is not None
         splat, task = self.student.gaussians().detach(), self.task
-        counts_for, fitted = self.importance(splat), self.judge.score(splat)
+        fitted = self.judge.score(splat)
+        if task.kind != "polish" and (before := self.judge.score(self.student.template)).drop < fitted.drop:
+            splat, fitted = self.student.template, before  # little was lost, and the fit's own noise is more
+        counts_for = self.importance(splat)
         slack, rung = 1.0, None
         for attempt in range(TRIES):
             if task.kind == "polish":
