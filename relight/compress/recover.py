@@ -60,7 +60,8 @@ class Teacher:
 class Student:
     """A splat that learns to look like its teacher.
 
-    template: what it was at first.  radius: of the scene, world units.  lattice: values that a file will leave it, which it then learns to live with.
+    template: what it was at first.  radius: of the scene, world units.  lattice: values that a file will leave it,
+    which it then learns to live with.
     """
 
     def __init__(self, splat: Gaussians, radius: float, lattice: Lattice | None = None, rates: Rates = RATES):
@@ -98,8 +99,8 @@ class Student:
     ) -> float:
         """One picture; returns its loss.
 
-        share: of the fit that is done, 0 to 1; rates fall to a hundredth.  pseudo: chance of a view between the cameras,
-        where only the teacher knows.
+        share: of the fit that is done, 0 to 1; rates fall to a hundredth.  pseudo: chance of a view between the
+        cameras, where only the teacher knows.
         """
         for name in self.parameters.tensors:
             rate = getattr(self.rates, name.partition(".")[0]) * 0.01**share
