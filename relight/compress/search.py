@@ -12,6 +12,8 @@ from relight.compress.judge import Score
 
 FEWEST = 64
 """Gaussians, below which nothing is tried."""
+DEEPER, LEFT = 4, 0.8
+"""Prunings that may follow a polishing, each polished itself, and the share of the Gaussians that one leaves."""
 Kind: TypeAlias = Literal["prune", "degree", "between", "polish"]
 
 
@@ -78,7 +80,8 @@ def next_task(
     """What to try after `rungs`; None when nothing is left to try.
 
     visible: Gaussians that any camera sees, the most that are kept.  degree: of the splat's SH.  keep: share that a
-    pruning leaves.  between: trials between the best and the next smaller one.  polish: trials at the end.
+    pruning leaves.  between: trials between the best and the next smaller one.  polish: trials of the
+    best, until one keeps to the target; what is polished is pruned further while it does.
     """
     pruned = [r for r in rungs if r.kind == "prune"]
     if (task := _pruning(pruned, target, visible, degree, keep)) is not None:
@@ -94,9 +97,13 @@ def next_task(
         middle = round(math.sqrt(best.count * max(smaller, default=max(1, round(keep * best.count)))))
         if FEWEST <= middle < best.count:
             return Task("between", middle, best.degree, best.index)
-    if sum(r.kind == "polish" for r in rungs) < polish and best.kind != "polish":
-        return Task("polish", best.count, best.degree, best.index)
-    return None
+    polished = [r for r in rungs if r.kind == "polish"]
+    if best.kind != "polish":
+        return Task("polish", best.count, best.degree, best.index) if len(polished) < polish else None
+    # It mends what was lost, so that more can go.
+    goes_on = target.drop is not None and polished[-1] is best and len(polished) < polish + DEEPER
+    fewer = round(LEFT * best.count)
+    return Task("polish", fewer, best.degree, best.index) if goes_on and fewer >= FEWEST else None
 
 
 def _pruning(pruned: Sequence[Rung], target: Target, visible: int, degree: int, keep: float) -> Task | None:

@@ -270,7 +270,7 @@ class Compression:
     def _polished_recipe(self, task: Task) -> codec.Recipe:
         """Of a splat that is to be polished: more error than fits at first, as some is mended; then no more."""
         start = self.rungs[task.start or 0]
-        if self.table is None:
+        if self.table is None or start.kind == "polish":
             return start.recipe
         bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
         return self._recipe(start.count, start.degree, start.fitted, bold)
