@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from contextlib import nullcontext
 
 import pytest
 from small_splats import ball
@@ -41,6 +43,21 @@ def test_a_file_is_made_small(here, capsys):
     assert len(read_splat("small.sog")) == 100
     assert json.loads((here / "curve.json").read_text())["before"] == 200
     assert sorted(p.name for p in here.iterdir()) == ["ball.ply", "curve.json", "curve.svg", "small.sog"]
+
+
+def test_what_was_begun_is_continued(here, capsys, monkeypatch):
+    words = ["compress", "ball.ply", "-o", "small.sog", "--count", "100", *QUICK]
+    assert main([*words, "--quiet"]) == 0
+    whole = (here / "small.sog").read_bytes()
+    stopped = threading.Event()
+    stopped.set()
+    with monkeypatch.context() as m:
+        m.setattr("relight.cli.fit.asked_to_stop", lambda say: nullcontext(stopped))
+        assert main([*words, "--force"]) == 130
+    assert (here / ".small.sog.work").is_dir() and "the same command continues" in capsys.readouterr().err
+    assert main([*words, "--force"]) == 0
+    assert "continuing at step" in capsys.readouterr().err
+    assert (here / "small.sog").read_bytes() == whole and not (here / ".small.sog.work").exists()
 
 
 def test_mistakes_are_explained_before_anything_is_computed(here, fails):
