@@ -27,15 +27,15 @@ DSSIM = 0.2
 
 @dataclass(frozen=True)
 class Rates:
-    """Learning rates, a step, at the start: twice 3DGS's, of its end for positions.  means: in scene radii."""
+    """Learning rates, a step, at the start: high, as they fall to a hundredth.  means: in scene radii."""
 
-    means: float = 1e-5
-    quats_wxyz: float = 2e-3
-    log_scales: float = 1e-2
-    logit_opacity: float = 4e-2
-    sh_constant: float = 5e-3
-    sh_rest: float = 5e-4
-    channels: float = 1e-2
+    means: float = 2e-5
+    quats_wxyz: float = 4e-3
+    log_scales: float = 2e-2
+    logit_opacity: float = 8e-2
+    sh_constant: float = 1e-2
+    sh_rest: float = 1e-3
+    channels: float = 2e-2
 
 
 RATES = Rates()
