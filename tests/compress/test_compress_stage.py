@@ -136,8 +136,9 @@ def test_a_file_of_snapped_values_holds_them(tmp_path):
         student.step(teacher, i / 10, torch.Generator().manual_seed(i))
     snapped = student.gaussians().detach()
     decoded = codec.encode(snapped, recipe, SOG, tmp_path / "a.sog")
-    for name in ("log_scales", "opacities", "sh"):
-        torch.testing.assert_close(getattr(decoded, name), getattr(snapped, name), rtol=1e-4, atol=2e-3)
+    # Numbers of a palette, which were fitted themselves, are rounded to one of 256.
+    for name, rounding in (("log_scales", 2e-3), ("opacities", 2e-3), ("sh", 2e-2)):
+        torch.testing.assert_close(getattr(decoded, name), getattr(snapped, name), rtol=1e-4, atol=rounding)
     loose = Student(splat, 1.0).gaussians().detach()
     assert float((loose.opacities - snapped.opacities).abs().max()) > 1e-3
 
