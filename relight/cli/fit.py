@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.scene, arguments.overrides)
     with ExitStack() as serving:
-        with Terminal(quiet=arguments.quiet) as terminal, _asked_to_stop(terminal.say) as stop:
+        with Terminal(quiet=arguments.quiet) as terminal, asked_to_stop(terminal.say) as stop:
             enough = threading.Event()
             live = _served(arguments, serving, (stop, enough), terminal.say) if arguments.view else None
 
@@ -77,11 +77,15 @@ def _served(arguments: argparse.Namespace, serving: ExitStack, wishes: tuple[thr
 
 
 def _print(result) -> None:
+    from relight.compress import curve
     from relight.export.report import write_report
 
     for name, value in result.scene.history[-1].metrics.items():
         if name.startswith("test_"):
             print(f"{name}: {value:.3f}")
+    if (result.stage / curve.JSON).is_file():
+        rungs, summary = curve.read(result.stage)
+        print(curve.table(rungs, summary["chosen"]))
     print(f"result:  {result.stage}")
     if result.scene.gaussians is not None:
         report = write_report(result.folder, result.folder / "report.html")
@@ -89,7 +93,7 @@ def _print(result) -> None:
 
 
 @contextmanager
-def _asked_to_stop(say) -> Iterator[threading.Event]:
+def asked_to_stop(say) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets, so that the stage saves and stops; the second one kills."""
     stop = threading.Event()
     earlier: dict[signal.Signals, object] = {}

@@ -12,7 +12,8 @@ from rich.progress import Progress as Bars
 
 from relight.pipeline.events import Event, Loaded, Note, Progress, StageFinished, StageSkipped, StageStarted
 
-SHOWN = {"loss": "loss {:.4f}", "train_psnr": "{:.2f} dB", "gaussians": "{:,.0f} Gaussians"}
+SHOWN = {"loss": "loss {:.4f}", "train_psnr": "{:.2f} dB", "gaussians": "{:,.0f} Gaussians",
+         "bytes": "{:,.0f} bytes", "lost": "{:.2f} dB lost"}  # fmt: skip
 """Metrics beside the bar."""
 LINE_SECONDS = 10.0
 

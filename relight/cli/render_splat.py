@@ -12,8 +12,6 @@ from relight.errors import RelightError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relight.geometry.gaussians import Gaussians
-
 
 def is_splat(path: Path) -> bool:
     """Whether a file, or a folder with an unbundled SOG, is a splat rather than a mesh or a run."""
@@ -31,6 +29,7 @@ def draw_splat(arguments: argparse.Namespace, output: Path, size: tuple[int, int
     from relight.cli.render_run import painter
     from relight.export.images import write_film, write_image
     from relight.formats import read_splat
+    from relight.render.trajectory import subject
     from relight.scene import Frame, Scene
 
     if arguments.views:
@@ -61,19 +60,6 @@ def draw_splat(arguments: argparse.Namespace, output: Path, size: tuple[int, int
 
             write_film(output, frames(), arguments.fps)
     print(f"wrote {output} ({count} frames)")
-
-
-def subject(gaussians: Gaussians) -> tuple[Tensor, float]:
-    """Centre (3,) and radius of what a splat is about: stray Gaussians and far surroundings don't count."""
-    import torch
-
-    seen = gaussians.means[gaussians.opacities > 0.1]
-    seen = seen if len(seen) else gaussians.means
-    center = seen.median(0).values
-    distance = (seen - center).norm(dim=1)
-    most = distance.kthvalue(max(1, math.ceil(0.98 * len(distance)))).values
-    radius = float(torch.minimum(most, 4 * distance.median()))
-    return center, max(radius, float(gaussians.scales.max(1).values.median()), 1e-6)
 
 
 def _axes(up: str) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from relight import plugins
 from relight.config.merge import Problems, Raw, StageNode, apply, over, read_overrides, take_apart
-from relight.config.tree import Node, Position, inline_text, read_file, to_text
+from relight.config.tree import Node, Position, inline_text, read_file, read_text, to_text
 from relight.config.validate import plain_options, validated
 from relight.errors import ConfigError
 
@@ -140,6 +140,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ordered = sorted(dict.fromkeys(problems), key=lambda p: (p[0].line == 0, p[0].source != str(path), p[0]))
         raise ConfigError([f"{at}: {text}" for at, text in ordered])
     return config
+
+
+def stage_alone(name: str, overrides: Sequence[str] = ()) -> StageConfig:
+    """A stage outside of a scene file.  overrides: words like "iterations=500".  Raises ConfigError."""
+    problems: Problems = []
+    words = read_overrides([f"{name}.{word}" for word in overrides], problems)
+    raw = take_apart(read_text(f"stages: [{name}]", "the command line", Path.cwd()), problems)
+    stage = _stage((apply(raw, words, OPTIONS, problems).stages or [])[0], problems)
+    if problems or stage is None:
+        raise ConfigError([f"{at}: {text}" for at, text in dict.fromkeys(problems)])
+    return stage
 
 
 def resolved_text(config: Config, folder: Path) -> str:
@@ -263,5 +274,5 @@ def _relative(path: Path, folder: Path) -> str:
 
 __all__ = [
     "Config", "ConfigError", "DataConfig", "Position", "StageConfig", "inline_text", "load_config", "presets",
-    "resolved_text", "stage_class",
+    "resolved_text", "stage_alone", "stage_class",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def write_report(run: Path, path: Path, *, picture: bool = True) -> Path:
     count = len(scene.gaussians) if scene.gaussians is not None else 0
     numbers = {k.upper(): f"{v:.2f} dB" if k == "psnr" else f"{v:.3f}" for k, v in means(scores).items()}
     numbers |= {"Gaussians": f"{count:,}", "time": f"{record.seconds:.0f} s"}
-    page = _page(run.resolve().name, split, numbers, rows, materials, scores, _curves(stage), scene.history)
+    small = _compression(stage)
+    numbers |= {} if small is None else small.numbers
+    page = _page(run.resolve().name, split, numbers, rows, materials, scores, _curves(stage), scene.history, small)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     if picture:
@@ -120,11 +123,33 @@ def _grid(rows: list[tuple[str, list[Tensor]]], columns: int) -> str:
     )
 
 
-def _page(name: str, split: str, numbers: dict[str, str], rows, materials, scores, curves: str, history) -> str:
+@dataclass(frozen=True)
+class _Compression:
+    """What a stage that compressed says of it."""
+
+    numbers: dict[str, str]
+    drawing: str
+
+
+def _compression(stage: Path) -> _Compression | None:
+    """None of a stage that did not."""
+    from relight.compress.curve import DRAWING, JSON, read
+
+    if not (stage / JSON).is_file() or not (stage / DRAWING).is_file():
+        return None
+    rungs, summary = read(stage)
+    chosen = rungs[summary["chosen"]]
+    numbers = {f"bytes of {summary['file']}": f"{chosen.size:,}", "lost": f"{chosen.packed.drop:.2f} dB"}
+    return _Compression(numbers, _inline((stage / DRAWING).read_bytes(), "svg+xml"))
+
+
+def _page(name: str, split: str, numbers: dict[str, str], rows, materials, scores, curves: str, history, small) -> str:
     shown = "".join(f"<div><b>{v}</b>{html.escape(k)}</div>" for k, v in numbers.items())
     grid, more = _grid(rows, 3), ""
     if materials:
         more = f"<h2>Base colour, roughness, metallic, under a studio's light</h2>{_grid(materials, 4)}"
+    if small is not None:
+        more += f"<h2>Size against quality</h2><div class=curves><img alt='' src='{small.drawing}'></div>"
     table = "".join(f"<tr><td>{html.escape(s.name)}<td>{s.psnr:.2f}<td>{s.ssim:.4f}</tr>" for s in scores)
     stages = "".join(
         f"<h3>{html.escape(r.name)}{f', ended early after {r.steps} steps' if r.ended_early else ''}</h3>"

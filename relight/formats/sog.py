@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,25 @@ def write(
     iterations: int = 5,
     importance: Tensor | None = None,
     effort: int = 4,
+    position_bits: int = 16,
+    rotation_values: int = 256,
+    scale_values: int = 256,
+    color_values: int = 256,
+    opacity_values: int = 256,
+    material_values: int = 256,
+    normal_values: int = 256,
 ) -> None:
     """A .sog, or for a path that ends in meta.json a folder of files of which it is written last.  In Morton order.
 
     palette_size: of SH, 1 to 65536; None: in proportion to the splat, as PlayCanvas' converter has it.  iterations: of
     k-means.  importance: (N,), what an error in a Gaussian's SH costs.  effort: of WebP, 0 to 6; slower is smaller.
+    position_bits: 8 to 16, an axis.  *_values: 2 to 256, that a number may take.  Fewer than the format has room for
+    are told apart by fewer bits once they are compressed; readers see no difference.
     Raises `RelightError` for other options, `DataError` for no Gaussians, too many, or values that are not finite.
     """
+    levels = Levels(
+        position_bits, rotation_values, scale_values, color_values, opacity_values, material_values, normal_values
+    )
     path, n = Path(path), len(gaussians)
     if n == 0:
         raise DataError(f"{path}: not written: a SOG holds at least one Gaussian")
@@ -129,6 +142,11 @@ def write(
         raise option_error(path, "palette_size", palette_size, "1 to 65536")
     if effort not in range(7):
         raise option_error(path, "effort", effort, "0 to 6")
+    if position_bits not in range(8, 17):
+        raise option_error(path, "position_bits", position_bits, "8 to 16")
+    for name, value in vars(levels).items():
+        if name != "position" and value not in range(2, 257):
+            raise option_error(path, f"{name}_values", value, "2 to 256")
     width = 4 * -(-int(np.ceil(np.sqrt(n))) // 4)
     if width > MOST_SIDE:
         raise DataError(
@@ -142,13 +160,15 @@ def write(
             store(name, _webp(rows, columns, effort))
             return name
 
-        meta = _quantised(gaussians, order, picture)
+        meta = _quantised(gaussians, order, levels, picture)
         if gaussians.sh.shape[1] > 1:
             size = palette_size or min(64, 1 << (max(n, 1024) // 1024).bit_length() - 1) * 1024
             meta["shN"] = _palette(gaussians, order, size, iterations, importance, picture)
         names = known_channels(gaussians)
         if names:
             packed = np.concatenate([pack_materials(part.channels, names) for part in parts(gaussians, order)])
+            counts = [levels.normal if name == "normal" else levels.material for name in names]
+            packed = _coarse(packed / 255, np.repeat(counts, [CODED[name] for name in names]))
             files = [
                 picture(f"relight_{i}.webp", _rgba(packed[:, 4 * i : 4 * i + 4]))
                 for i in range(-(-packed.shape[1] // 4))
@@ -156,7 +176,7 @@ def write(
             meta["relight"] = {"version": 1, "channels": names, "files": files}
         model = "2dgs" if gaussians.surfels else "antialiased" if gaussians.antialiased else None
         head = {"version": 2, "asset": {"generator": "relight"}, "count": n} | ({"model": model} if model else {})
-        store(META, json.dumps(head | meta).encode())
+        store(META, json.dumps(head | meta, separators=(",", ":")).encode())
 
 
 def sizes(path: Path) -> dict[str, int]:
@@ -172,7 +192,27 @@ def sizes(path: Path) -> dict[str, int]:
         }
 
 
-def _quantised(gaussians: Gaussians, order: Tensor, picture: Callable[[str, np.ndarray], str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Levels:
+    """position: bits.  The others: how many values there are."""
+
+    position: int
+    rotation: int
+    scale: int
+    color: int
+    opacity: int
+    material: int
+    normal: int
+
+
+def _coarse(values: np.ndarray, count: int | np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, clamped, as bytes of which only `count`, evenly spaced, are used; of each column, if (C,)."""
+    return to_byte(np.rint(np.clip(values, 0, 1) * (count - 1)) * (255 / (count - 1)))
+
+
+def _quantised(
+    gaussians: Gaussians, order: Tensor, levels: Levels, picture: Callable[[str, np.ndarray], str]
+) -> dict[str, Any]:
     """The pictures of everything but SH, and what meta.json says of them."""
     n = len(gaussians)
     t = np.empty((n, 3), np.float64)
@@ -185,12 +225,17 @@ def _quantised(gaussians: Gaussians, order: Tensor, picture: Callable[[str, np.n
         means = to_numpy(part.means).astype(np.float64)
         t[rows] = np.sign(means) * np.log1p(np.abs(means))
         largest, three = smallest_three(to_numpy(part.quats_wxyz))
-        quats[rows, :3], quats[rows, 3] = to_byte((three / np.sqrt(2) + 0.5) * 255), 252 + largest
+        quats[rows, :3], quats[rows, 3] = _coarse(three / np.sqrt(2) + 0.5, levels.rotation), 252 + largest
         scales[rows], colors[rows] = to_numpy(part.log_scales), to_numpy(part.sh[:, 0])
-        opacity[rows] = to_byte(to_numpy(part.opacities) * 255)
+        opacity[rows] = _coarse(to_numpy(part.opacities), levels.opacity)
+    if gaussians.surfels:  # nobody who knows that they are flat reads the third; one thickness takes no bits
+        scales[:, 2] = np.median(scales[:, 2])
     low, high = t.min(0), t.max(0)
-    fixed = np.rint((t - low) / np.where(high > low, high - low, 1) * 65535).astype(np.uint16)
-    scale_codes, color_codes = codebook(scales), codebook(colors)
+    # Of fewer bits the lowest are zero, not the nearest to an even spread: only so does the low byte take fewer values.
+    step = 1 << (16 - levels.position)
+    high = low + (high - low) * (65535 / (65536 - step))
+    fixed = (np.rint((t - low) / np.where(high > low, high - low, 1) * (65535 / step)) * step).astype(np.uint16)
+    scale_codes, color_codes = _codes(scales, levels.scale), _codes(colors, levels.color)
     colored = np.concatenate([nearest_number(color_codes, colors), opacity[:, None]], 1)
     return {
         "means": {
@@ -202,12 +247,23 @@ def _quantised(gaussians: Gaussians, order: Tensor, picture: Callable[[str, np.n
             ],
         },
         "scales": {
-            "codebook": scale_codes.tolist(),
+            "codebook": _short(scale_codes),
             "files": [picture("scales.webp", _rgba(nearest_number(scale_codes, scales)))],
         },
         "quats": {"files": [picture("quats.webp", quats)]},
-        "sh0": {"codebook": color_codes.tolist(), "files": [picture("sh0.webp", colored)]},
+        "sh0": {"codebook": _short(color_codes), "files": [picture("sh0.webp", colored)]},
     }
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """float32 in as few digits as tell them apart."""
+    return [float(str(v)) for v in values.astype(np.float32)]
+
+
+def _codes(values: np.ndarray, count: int) -> np.ndarray:
+    """A codebook of `count` entries, and the last again until there are 256."""
+    codes = codebook(values, count)
+    return np.concatenate([codes, np.full(256 - count, codes[-1], np.float32)])
 
 
 def _palette(
@@ -232,7 +288,7 @@ def _palette(
     return {
         "count": len(entries),
         "bands": COEFFICIENTS.index(rest),
-        "codebook": codes.tolist(),
+        "codebook": _short(codes),
         "files": [
             picture("shN_centroids.webp", _rgba(texels), COLUMNS * rest),
             picture("shN_labels.webp", _rgba(np.pad(two, ((0, 0), (0, 1))))),
@@ -426,6 +482,9 @@ def _storing(path: Path) -> Iterator[Callable[[str, bytes], None]]:
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as bundle:
 
         def packed(name: str, data: bytes) -> None:
-            bundle.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            # Pictures are compressed already; numbers as text are not, and a small splat has little else.
+            entry.compress_type = zipfile.ZIP_DEFLATED if name == META else zipfile.ZIP_STORED
+            bundle.writestr(entry, data)
 
         yield packed

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from relight.errors import RelightError
 from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
 from relight.geometry.transforms import look_at, quaternion_from_rotation, rotation_from_quaternion
 
 FULL_TURN_GAP = math.radians(100)
@@ -173,6 +174,17 @@ def with_size(camera: Camera, width: int, height: int) -> Camera:
         cx=width / 2 + (camera.cx - camera.width / 2) * scale,
         cy=height / 2 + (camera.cy - camera.height / 2) * scale,
     )  # fmt: skip
+
+
+def subject(gaussians: Gaussians) -> tuple[Tensor, float]:
+    """Centre (3,) and radius of what a splat is about: stray Gaussians and far surroundings don't count."""
+    seen = gaussians.means[gaussians.opacities > 0.1]
+    seen = seen if len(seen) else gaussians.means
+    center = seen.median(0).values
+    distance = (seen - center).norm(dim=1)
+    most = distance.kthvalue(max(1, math.ceil(0.98 * len(distance)))).values
+    radius = float(torch.minimum(most, 4 * distance.median()))
+    return center, max(radius, float(gaussians.scales.max(1).values.median()), 1e-6)
 
 
 def _check(cameras: Sequence[Camera], frames: int) -> None:
