@@ -26,6 +26,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "distill": "relight.stages.distill:Distill",
             "mesh": "relight.stages.mesh:MeshAsset",
             "materials": "relight.stages.materials:MeshMaterials",
+            "features": "relight.stages.features:Features",
         },
         "backends": {},
         "data": {},
