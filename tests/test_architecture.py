@@ -67,7 +67,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pycolmap": ("data/sfm.py",),
     "pytorch3d": ("render/backends/mesh_pytorch3d.py",),
     "ray": (),
-    "scipy": ("stages/radiance.py", "testing/"),
+    "scipy": ("stages/radiance.py", "fit/graph.py", "fit/patch.py", "testing/"),
     "transformers": ("fit/teachers/transformer.py",),
     "trimesh": ("data/models.py",),
     "viser": (),

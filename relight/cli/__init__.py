@@ -11,7 +11,7 @@ from importlib import import_module
 
 from relight.errors import RelightError
 
-VERBS = ("new", "options", "check", "fit", "view", "eval", "render", "export", "convert", "info", "doctor")
+VERBS = ("new", "options", "check", "fit", "view", "eval", "render", "select", "export", "convert", "info", "doctor")
 _MODULES = {"eval": "evaluate"}
 
 EPILOG = """examples:

@@ -45,8 +45,8 @@ class _Transformer:
         except (OSError, ValueError, KeyError) as error:
             where = "folder" if self.here else "no such folder, and at the hub"
             raise DataError(
-                f"{source}: {where}: can't be loaded ({str(error).splitlines()[0]}); give a folder with config.json and "
-                "model.safetensors, or a hub's name"
+                f"{source}: {where}: can't be loaded ({str(error).splitlines()[0]}); give a folder with config.json "
+                "and model.safetensors, or a hub's name"
             ) from error
         if not kind.startswith(self.kinds):
             raise DataError(
