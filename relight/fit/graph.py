@@ -13,9 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from relight.fit.uplift import SEEN
+
 NEIGHBOURS = 12
 FLAT = 0.15
 """Share of a difference that counts where surfaces don't meet in a concave edge."""
+CONCAVE = 0.5
+"""Of 2, where surfaces face each other, at which a difference counts in full; a right angle has 1.4."""
+MOST = 8.0
+"""Medians that a difference counts at most."""
 WEAKEST = 1e-5
 """Of an edge: borders are never quite closed, so that everything has a place in the order."""
 
@@ -25,7 +31,7 @@ class Surface:
     """What N Gaussians look like from where they are seen.
 
     position: (N, 3) world.  color: (N, 3) sRGB-encoded.  normal: (N, 3) world, outwards, not quite unit.
-    feature: (N, F) or None.  seen: (N,) pixels covered in all pictures; those without any stay outside the graph.
+    feature: (N, F) or None.  seen: (N,) pixels covered in all pictures; with almost none, a Gaussian stays outside the graph.
     """
 
     position: Tensor
@@ -76,7 +82,7 @@ def neighbours(position: Tensor, count: int = NEIGHBOURS) -> Tensor:
 
 def build(surface: Surface, *, count: int = NEIGHBOURS) -> Graph:
     """The graph of what is seen.  Differences are measured by their median, so nothing depends on units."""
-    shown = (surface.seen > 0).nonzero().squeeze(1)
+    shown = (surface.seen > SEEN).nonzero().squeeze(1)
     pairs = neighbours(surface.position[shown], count)
     position, color, normal = (t[shown] for t in (surface.position, surface.color, surface.normal))
     i, j = pairs.T
@@ -88,13 +94,15 @@ def build(surface: Surface, *, count: int = NEIGHBOURS) -> Graph:
         unit = normalize(surface.feature[shown].float(), dim=1)
         look = look + _measured(1 - (unit[i] * unit[j]).sum(1))
     distance = apart.norm(dim=1)
-    evidence = look * (FLAT + meeting.clamp(0, 1) / 0.5) + 0.5 * (_measured(distance) - 3).clamp_min(0)
-    return Graph(len(surface.seen), shown[pairs], (-evidence).exp().clamp_min(WEAKEST))
+    evidence = look * (FLAT + (meeting / CONCAVE).clamp(0, 2)) + 0.5 * (_measured(distance) - 3).clamp_min(0)
+    # What few pixels show is known badly, and lies between things: it must not join them.
+    share = (surface.seen[shown] / (0.5 * surface.seen[shown].median())).clamp_max(1).sqrt()
+    return Graph(len(surface.seen), shown[pairs], ((-evidence).exp() * share[i] * share[j]).clamp_min(WEAKEST))
 
 
 def _measured(difference: Tensor) -> Tensor:
-    """In medians, and at most 8."""
-    return (difference / difference.median().clamp_min(1e-9)).clamp_max(8)
+    """In medians, and at most `MOST`."""
+    return (difference / difference.median().clamp_min(1e-9)).clamp_max(MOST)
 
 
 class Walks:

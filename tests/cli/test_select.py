@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
-from table_scene import RED, table_scene
+from table_scene import CENTERS, RED, camera, table_scene
 
 from relight.cli import main
 from relight.config.tree import read_text
@@ -59,8 +60,9 @@ def test_mistakes_are_explained(run_folder, words, message, capsys):
 
 
 def test_what_is_printed_is_a_stage(run_folder, capsys):
-    assert main(["select", str(run_folder), "--point", "v0.png,32,60", "--detail", "3"]) == 0
+    x, y = camera(-math.pi / 2).project(CENTERS[0])[0].round().int().tolist()
+    assert main(["select", str(run_folder), "--point", f"v0.png,{x},{y}", "--detail", "3"]) == 0
     text = capsys.readouterr().out.split("as a stage:\n")[1]
     assert read_text(f"stages:\n{text}", "", Path(), word="test").plain() == {
-        "stages": [{"select": {"point": "v0.png,32,60", "detail": 3.0}}]
+        "stages": [{"select": {"point": f"v0.png,{x},{y}", "detail": 3.0}}]
     }

@@ -57,7 +57,7 @@ def test_things_of_one_colour_feel_alike(photographed, tmp_path):
     assert result.gaussians is not None and result.feature_basis is not None
     feature = result.gaussians.channels["feature"]
     assert feature.dtype == torch.float16 and feature.shape == (len(of), 3)
-    assert job.metrics["explained"] > 0.98 and job.metrics["cosine"] > 0.95
+    assert job.metrics["explained"] > 0.98 and job.metrics["cosine"] > 0.9
     assert job.reports[-1][0] == job.reports[-1][1] == 20
     unit = normalize(feature.float(), dim=1)
     red, blue = unit[of == 1], unit[of == 2]
