@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SELECTED = (1.0, 0.45, 0.05)
 """sRGB-encoded: what is laid over a selection."""
 FOLDER = "selections"
-HOW = {"by": "object", "threshold": 0.6, "whole": False, "far": 1e-4, "detail": 2.0}
+HOW = {"by": "object", "threshold": 0.6, "whole": False, "far": 1e-3, "detail": 3.0}
 """Options of the stage `select` besides its prompt, and their defaults."""
 
 
@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="object: as far as no border is in the way; similarity: by features alone")  # fmt: skip
     parser.add_argument("--threshold", type=float, default=0.6, help="of similarity: least cosine (default: 0.6)")
     parser.add_argument("--whole", action="store_true", help="of similarity: also like things that don't touch it")
-    parser.add_argument("--far", type=float, default=1e-4, help="of object: smaller reaches farther (default: 1e-4)")
-    parser.add_argument("--detail", type=float, default=2.0, help="of object: larger means parts (default: 2)")
+    parser.add_argument("--far", type=float, default=1e-3, help="of object: smaller reaches farther (default: 1e-3)")
+    parser.add_argument("--detail", type=float, default=3.0, help="of object: larger means parts (default: 3)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture of the selection (.png)")
     parser.add_argument("--view", help="photograph whose camera draws it; default: the prompt's, or the first")
     parser.add_argument("--save", metavar="NAME", help=f"keep it as RUN/{FOLDER}/NAME.safetensors")

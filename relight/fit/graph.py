@@ -112,7 +112,7 @@ class Walks:
     then each answer takes milliseconds.
     """
 
-    def __init__(self, graph: Graph, far: float = 1e-4, against: Tensor | None = None):
+    def __init__(self, graph: Graph, far: float, against: Tensor | None = None):
         from scipy.sparse import diags
         from scipy.sparse.linalg import splu
 
@@ -137,7 +137,7 @@ class Walks:
         return out
 
 
-def sweep(graph: Graph, order: Tensor, *, detail: float = 2.0, most: float = 0.95) -> tuple[Tensor, float]:
+def sweep(graph: Graph, order: Tensor, *, detail: float, most: float = 0.95) -> tuple[Tensor, float]:
     """(N,) the Gaussians of the smallest good cut among those that take the first k of an order, and its conductance.
 
     order: (N,) larger is earlier (Andersen, Chung and Lang, Local Graph Partitioning using PageRank Vectors, FOCS

@@ -21,7 +21,7 @@ from relight.views import View
 
 PATCH = 3
 """Side, in pixels, of what a click means."""
-FAR, DETAIL = 1e-4, 2.0
+FAR, DETAIL = 1e-3, 3.0
 PICTURES = 24
 """At most, that tell what Gaussians look like."""
 FAINT = 1e-3

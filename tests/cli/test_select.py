@@ -61,8 +61,8 @@ def test_mistakes_are_explained(run_folder, words, message, capsys):
 
 def test_what_is_printed_is_a_stage(run_folder, capsys):
     x, y = camera(-math.pi / 2).project(CENTERS[0])[0].round().int().tolist()
-    assert main(["select", str(run_folder), "--point", f"v0.png,{x},{y}", "--detail", "3"]) == 0
+    assert main(["select", str(run_folder), "--point", f"v0.png,{x},{y}", "--detail", "2"]) == 0
     text = capsys.readouterr().out.split("as a stage:\n")[1]
     assert read_text(f"stages:\n{text}", "", Path(), word="test").plain() == {
-        "stages": [{"select": {"point": f"v0.png,{x},{y}", "detail": 3.0}}]
+        "stages": [{"select": {"point": f"v0.png,{x},{y}", "detail": 2.0}}]
     }
