@@ -31,7 +31,7 @@ class Surface:
     """What N Gaussians look like from where they are seen.
 
     position: (N, 3) world.  color: (N, 3) sRGB-encoded.  normal: (N, 3) world, outwards, not quite unit.
-    feature: (N, F) or None.  seen: (N,) pixels covered in all pictures; with almost none, a Gaussian stays outside the graph.
+    feature: (N, F) or None.  seen: (N,) pixels covered in all pictures; with almost none a Gaussian is left out.
     """
 
     position: Tensor

@@ -75,6 +75,9 @@ def tiny(folder: Path, kind: str) -> str:
         cls = {"dinov2": "Dinov2", "dinov3": "DINOv3ViT", "registers": "Dinov2WithRegisters"}[kind]
         config = getattr(transformers, f"{cls}Config")(**width, image_size=32, patch_size=8)
         network = getattr(transformers, f"{cls}Model")(config)
+    # SAM begins with zeros.
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
     network.save_pretrained(folder)
     return str(folder)
 

@@ -116,6 +116,9 @@ class Clip(_Transformer):
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> Tensor:
         """See `TextExtractor`.  Raises DataError where the source has no tokenizer."""
+        # Without these files transformers makes up a tokenizer that knows no words.
+        if self.here and not any((Path(self.source) / file).is_file() for file in ("tokenizer.json", "vocab.json")):
+            raise DataError(f"{self.source}: has no tokenizer.json or vocab.json, which text needs; add the tokenizer")
         try:
             tokenizer = self.library.AutoTokenizer.from_pretrained(self.source, local_files_only=self.here)
         except (OSError, ValueError, KeyError) as error:
