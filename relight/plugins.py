@@ -19,6 +19,10 @@ KINDS: Mapping[str, str] = MappingProxyType(
 )
 """Kinds of plugin, and what one of them is called in messages.  The entry point group is `relight.KIND`."""
 
+_EDITS = {
+    "extract": "Extract", "delete": "Delete", "recolour": "Recolour", "set_material": "SetMaterial",
+    "transform": "Transform", "duplicate": "Duplicate",
+}  # fmt: skip
 BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "stages": {
@@ -27,6 +31,9 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "mesh": "relight.stages.mesh:MeshAsset",
             "materials": "relight.stages.materials:MeshMaterials",
             "compress": "relight.stages.compress:Compress",
+            "features": "relight.stages.features:Features",
+            "select": "relight.stages.select:Select",
+            **{name: f"relight.stages.edits:{cls}" for name, cls in _EDITS.items()},
         },
         "backends": {},
         "data": {},

@@ -6,8 +6,10 @@ each part is written once, and later stage folders refer to it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from relight.geometry.gaussians import Gaussians
@@ -38,6 +40,41 @@ class Points:
 
 
 @dataclass(frozen=True)
+class FeatureBasis:
+    """What the channel `feature` of a splat means: what a teacher says is about `mean + feature @ directions`.
+
+    mean: (C,).  directions: (F, C).  teacher, source: how `relight.fit.teachers.create` made the teacher.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    teacher: str
+    source: str | None = None
+
+    def reduced(self, values: Tensor) -> Tensor:
+        """(..., F) of (..., C) that the teacher says."""
+        return (values - self.mean) @ torch.linalg.pinv(self.directions)
+
+    def widened(self, feature: Tensor) -> Tensor:
+        """(..., C) that the teacher would say, of (..., F)."""
+        return feature.float() @ self.directions + self.mean
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved."""
+        return {"mean": self.mean, "directions": self.directions}
+
+    @property
+    def flags(self) -> dict[str, str | None]:
+        """What `tensors` does not hold."""
+        return {"teacher": self.teacher, "source": self.source}
+
+    @staticmethod
+    def from_tensors(tensors: Mapping[str, Tensor], teacher: str, source: str | None = None) -> FeatureBasis:
+        """Inverse of `tensors` and `flags`."""
+        return FeatureBasis(tensors["mean"], tensors["directions"], teacher, source)
+
+
+@dataclass(frozen=True)
 class StageRecord:
     """What made a part of this scene.
 
@@ -61,6 +98,7 @@ class Scene:
     light: what lit the photographs, as far as it is given or was found out.
     mesh: the surface as triangles, for rays; its colours are the captured look, decoded to linear light.
     asset: the subject as a textured mesh with glTF materials: for other programs, and what mesh renderers draw.
+    feature_basis: what the splat's channel `feature` means.
     history: the stages that led here, oldest first.
     """
 
@@ -72,3 +110,4 @@ class Scene:
     light: Lighting | None = None
     mesh: Mesh | None = None
     asset: Mesh | None = None
+    feature_basis: FeatureBasis | None = None

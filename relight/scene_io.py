@@ -22,16 +22,18 @@ from relight.atomic import replacing
 from relight.errors import DataError
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
-from relight.scene import Frame, Points, Scene, StageRecord
+from relight.scene import FeatureBasis, Frame, Points, Scene, StageRecord
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.views import Views
 
-SCHEMA = 2
-"""The newest.  A folder says the oldest that describes it: 1 unless it holds an asset, which came with 2."""
+SCHEMA = 3
+"""The newest.  A folder says the oldest that describes it: assets came with 2, a basis of features with 3."""
 MANIFEST = "scene.json"
 _CAMERAS = "cameras.json"
-_PACKED: Mapping[str, type[Gaussians] | type[Mesh]] = {"gaussians": Gaussians, "mesh": Mesh, "asset": Mesh}
+_PACKED: Mapping[str, type[Gaussians] | type[Mesh] | type[FeatureBasis]] = {
+    "gaussians": Gaussians, "mesh": Mesh, "asset": Mesh, "feature_basis": FeatureBasis,
+}  # fmt: skip
 
 
 def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Path] | None = None) -> None:
@@ -43,7 +45,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
     if scene.views is not None:
         parts["views"] = {"file": _CAMERAS}
         _write_json(folder / _CAMERAS, scene.views.to_json())
-    for name in ("points", "gaussians", "light", "mesh", "asset"):
+    for name in ("points", "gaussians", "light", "mesh", "asset", "feature_basis"):
         part = getattr(scene, name)
         if part is None:
             continue
@@ -58,7 +60,7 @@ def save_scene(scene: Scene, folder: Path, *, key: str, earlier: tuple[Scene, Pa
             flags = getattr(part, "flags", {})
         parts[name] = {"file": file, "sha256": _digest(folder / file), "flags": flags}
     document = {
-        "schema": SCHEMA if "asset" in parts else 1,
+        "schema": 3 if "feature_basis" in parts else 2 if "asset" in parts else 1,
         "key": key,
         "frame": asdict(scene.frame),
         "parts": parts,
@@ -180,8 +182,8 @@ def _lighting(
     return Lighting(maps, follows_camera, measured)
 
 
-def _tensors(part: Gaussians | Points | Lighting | Mesh) -> dict[str, Tensor]:
-    if isinstance(part, Gaussians | Mesh):
+def _tensors(part: Gaussians | Points | Lighting | Mesh | FeatureBasis) -> dict[str, Tensor]:
+    if isinstance(part, Gaussians | Mesh | FeatureBasis):
         return part.tensors()
     if isinstance(part, Lighting):
         lights = enumerate(part.maps.values())

@@ -19,6 +19,7 @@ VERBS = (
     "view",
     "eval",
     "render",
+    "select",
     "export",
     "convert",
     "compress",

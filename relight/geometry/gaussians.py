@@ -45,7 +45,7 @@ class Gaussians:
     sh: (N, K, 3), K = 1, 4, 9 or 16: the captured look.  Display-referred (sRGB-encoded), because that is what
         every splat file and viewer means by it; everything else in this project is linear.
     channels: further named per-Gaussian values, (N, ...); names in `CHANNELS` have the meaning given there,
-        `feature` is (N, F) of any F.
+        `feature` is (N, F) of any F, float16: `Scene.feature_basis` says what it means.
     filter_3d: (N,) standard deviation in world units of Mip-Splatting's 3D smoothing filter (Yu et al., CVPR 2024,
         eq. 9), or None for no filter.
     surfels: the primitive is a 2D Gaussian disc (Huang et al., 2DGS, SIGGRAPH 2024) instead of an ellipsoid.

@@ -79,6 +79,10 @@ def test_a_class_without_source_has_options_without_help():
     assert options_of(namespace["Made"]) == [Option("a", "int", "1", "")]
 
 
+NEEDED = {"select": {"like": 3}, "recolour": {"color": (1.0, 0.5, 0.0)}, "set_material": {"roughness": 0.5}}
+"""Of stages that do nothing without being told what."""
+
+
 @pytest.mark.parametrize("name", offered("stages"))
 def test_every_option_of_our_stages_is_explained_and_its_default_is_accepted(name, tmp_path):
     cls = load("stages", name)
@@ -86,9 +90,13 @@ def test_every_option_of_our_stages_is_explained_and_its_default_is_accepted(nam
     options = options_of(cls)
     assert options and summary(cls)
     assert [o.name for o in options if not o.help] == []
-    lines = "".join(f"      {o.name}: {o.default}\n" for o in options)
+    needed = NEEDED.get(name, {})
+    values = {o.name: o.default for o in options} | {
+        k: list(v) if isinstance(v, tuple) else v for k, v in needed.items()
+    }
+    lines = "".join(f"      {k}: {v}\n" for k, v in values.items())
     (tmp_path / "scene.yaml").write_text(f"data: c\nstages:\n  - {name}:\n{lines}")
-    assert load_config(tmp_path).stages[0].stage == cls()
+    assert load_config(tmp_path).stages[0].stage == cls(**needed)
 
 
 def test_nested_options_are_shown():

@@ -1,0 +1,241 @@
+"""From a click, a box, a Gaussian or words to a share of each Gaussian that is meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from relight.errors import MissingPartError, RelightError
+from relight.fit.graph import Graph, Surface, Walks, build, connected, nearest, sweep
+from relight.fit.uplift import Seen, gathered, uplift
+from relight.fit.words import text_of
+from relight.geometry.camera import Camera
+from relight.plugins import did_you_mean
+from relight.render.protocol import RasterOptions, SplatRasterizer
+from relight.render.splats import create_rasterizer, render
+from relight.scene import Scene
+from relight.views import View
+
+PATCH = 3
+"""Side, in pixels, of what a click means."""
+FAR, DETAIL = 1e-3, 3.0
+PICTURES = 24
+"""At most, that tell what Gaussians look like."""
+FAINT = 1e-3
+"""Share of the strongest seed below which a Gaussian is none."""
+NEGATIVES = ("object", "things", "stuff", "texture")
+"""What words must beat, as in LERF (Kerr et al., ICCV 2023)."""
+SHARP = 10.0
+"""Of that comparison (LERF)."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is meant: exactly one of point, box, like and text.
+
+    point: "view,x,y", pixels of that photograph from its corner.  box: "view,x0,y0,x1,y1".  like: number of a Gaussian.
+    text: words for a teacher that knows text.
+    """
+
+    point: str | None = None
+    box: str | None = None
+    like: int | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("point", "box", "like", "text") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of point, box, like and text (got {', '.join(given) or 'none'})")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """share: (N,) 0 to 1, above 1/2 where a Gaussian is meant.  seeds: (N,) of what the prompt hit, summing to 1."""
+
+    share: Tensor
+    seeds: Tensor
+
+
+class Selector:
+    """Answers prompts about one scene; what doesn't depend on the prompt is worked out once, when it is needed."""
+
+    def __init__(self, scene: Scene, rasterizer: SplatRasterizer | None = None):
+        """Raises MissingPartError without views or Gaussians."""
+        if scene.gaussians is None or len(scene.gaussians) == 0:
+            raise MissingPartError("select: the scene has no splat")
+        if scene.views is None or len(scene.views) == 0:
+            raise MissingPartError("select: the scene has no views, which say what Gaussians look like")
+        self.scene, self.gaussians, self.views = scene, scene.gaussians.detach(), scene.views
+        self.rasterizer = rasterizer or create_rasterizer(device=scene.gaussians.means.device)
+        self.options = RasterOptions.for_extent(scene.frame.radius)
+        self._graph: Graph | None = None
+        self._known: dict[float, Walks] = {}
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            surface = seen_surface(self.rasterizer, self.scene, self.options)
+            self._graph = build(replace(surface, feature=self.gaussians.channels.get("feature")))
+        return self._graph
+
+    def select(
+        self,
+        prompt: Prompt,
+        *,
+        by: str = "object",
+        threshold: float = 0.6,
+        whole: bool = False,
+        far: float = FAR,
+        detail: float = DETAIL,
+    ) -> Selection:
+        """by: "object", as far as borders let a walk from the seeds go; "similarity", by features alone, then
+        `threshold` is the least cosine.  whole: of similar things, those that don't touch the seeds count too.
+        far, detail: of objects, see `Walks` and `sweep`.
+
+        Raises RelightError for a prompt that hits nothing, MissingPartError for similarity without features.
+        """
+        if prompt.text is not None:
+            return self._named(prompt.text)
+        seeds, against = self._seeds(prompt)
+        if by == "similarity":
+            return self._similar(seeds, threshold, whole)
+        order = self._walks(far, against).reach(seeds)
+        inside, _ = sweep(self.graph, order, detail=detail)
+        inside = connected(self.graph, inside, seeds > FAINT * seeds.max())
+        return Selection(self._softened(order, inside).float(), seeds)
+
+    def _walks(self, far: float, against: Tensor | None) -> Walks:
+        if against is not None:
+            return Walks(self.graph, far, against)
+        if far not in self._known:
+            self._known[far] = Walks(self.graph, far)
+        return self._known[far]
+
+    def _softened(self, order: Tensor, inside: Tensor) -> Tensor:
+        """Shares that pass through 1/2 at the cut, by the ratio to the weakest that is inside; hidden Gaussians, which
+        no picture shows, go with the nearest that one does."""
+        if not bool(inside.any()):
+            return torch.zeros_like(order)
+        ratio = order / order[inside].min().clamp_min(1e-300)
+        share = torch.where(inside, 1 - 0.5 / (ratio + 1e-12), 0.5 * ratio.clamp_max(0.999)).clamp(0, 1)
+        hidden = self.graph.degree == 0
+        if bool(hidden.any()):
+            known, means = (~hidden).nonzero().squeeze(1), self.gaussians.means
+            share[hidden] = share[known[nearest(means[known], means[hidden])]]
+        return share
+
+    def _similar(self, seeds: Tensor, threshold: float, whole: bool) -> Selection:
+        if "feature" not in self.gaussians.channels:
+            raise MissingPartError("select: similarity needs the channel `feature`; run the stage features first")
+        unit = normalize(self.gaussians.channels["feature"].float(), dim=1)
+        cosine = unit @ normalize((seeds[:, None].float() * unit).sum(0), dim=0)
+        share = torch.sigmoid(SHARP * (cosine - threshold))
+        if not whole:
+            share = share * connected(self.graph, share > 0.5, seeds > FAINT * seeds.max())
+        return Selection(share, seeds)
+
+    def _named(self, text: str) -> Selection:
+        """By LERF's relevancy: the least probable win of the words over a negative."""
+        basis, feature = self.scene.feature_basis, self.gaussians.channels.get("feature")
+        if basis is None or feature is None:
+            raise MissingPartError("select: text needs features; run the stage features with a teacher that knows text")
+        words = normalize(text_of(basis, [text, *NEGATIVES]), dim=1)
+        cosine = normalize(basis.widened(feature), dim=1) @ words.T
+        share = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1)
+        return Selection(share, torch.nn.functional.one_hot(share.argmax(), len(share)).float())
+
+    def _seeds(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+        """(N,) what the prompt hits, summing to 1, and (N,) what it says is not meant."""
+        n = len(self.gaussians)
+        if prompt.like is not None:
+            if not 0 <= prompt.like < n:
+                raise RelightError(f"like: {prompt.like}: expected the number of a Gaussian, 0 to {n - 1}")
+            return torch.nn.functional.one_hot(torch.tensor(prompt.like), n).float(), None
+        if prompt.point is not None:
+            camera, (x, y) = self._place("point", prompt.point, 2)
+            return self._hit(camera, _patch(camera, x, y), f"point: {prompt.point}"), None
+        assert prompt.box is not None
+        camera, (x0, y0, x1, y1) = self._place("box", prompt.box, 4)
+        x0, x1, y0, y1 = *sorted((x0, x1)), *sorted((y0, y1))
+        margin = 0.25
+        core = _rectangle(camera, x0 + margin * (x1 - x0), y0 + margin * (y1 - y0), x1 - margin * (x1 - x0),
+                          y1 - margin * (y1 - y0))  # fmt: skip
+        inside = _rectangle(camera, x0, y0, x1, y1)
+        both = torch.stack([inside, 1 - inside], 2)
+        shows = gathered(self.rasterizer, self.gaussians, camera, both, self.options)
+        outside = (shows[:, 1] > shows[:, 0]) & (shows[:, 1] > 0.1)
+        return self._hit(camera, core, f"box: {prompt.box}"), outside.float()
+
+    def _hit(self, camera: Camera, where: Tensor, what: str) -> Tensor:
+        weight = gathered(self.rasterizer, self.gaussians, camera, where[..., None], self.options)[:, 0]
+        if float(weight.sum()) < 0.05:
+            raise RelightError(f"{what}: nothing of the splat is there; choose a pixel that shows the subject")
+        weight = torch.where(weight > 0.02 * weight.max(), weight, 0.0)
+        return weight / weight.sum()
+
+    def _place(self, kind: str, text: str, count: int) -> tuple[Camera, list[float]]:
+        """Camera and numbers of "view,n,n..."."""
+        name, *numbers = text.rsplit(",", count)
+        form = {2: "view,x,y", 4: "view,x0,y0,x1,y1"}[count]
+        try:
+            values = [float(n) for n in numbers]
+        except ValueError:
+            values = []
+        if len(values) != count:
+            raise RelightError(f"{kind}: {text!r}: expected {form}, for instance {self.views[0].name},100,80"
+                               + (",160,140" if count == 4 else ""))  # fmt: skip
+        view = find_view(self.scene, name)
+        camera = view.camera_at(self.views.max_size)
+        for value, size in zip(values, (camera.width, camera.height) * 2, strict=False):
+            if not 0 <= value <= size:
+                raise RelightError(f"{kind}: {text!r}: {value:g} is outside {view.name}, which is {camera.width} x "
+                                   f"{camera.height} pixels")  # fmt: skip
+        return camera.to(self.gaussians.means.device), values
+
+
+def find_view(scene: Scene, name: str) -> View:
+    """A view by its name, or by the name without folder or suffix if that is enough.  Raises RelightError."""
+    assert scene.views is not None
+    same = [v for v in scene.views if v.name == name]
+    same = same or [v for v in scene.views if name in (v.name.rsplit(".", 1)[0], v.name.rsplit("/", 1)[-1])]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise RelightError(f"view {name!r}: {', '.join(v.name for v in same)} match; write one of them")
+    names = [v.name for v in scene.views]
+    raise RelightError(f"view {name!r}: no such view{did_you_mean(name, names, list_all=len(names) < 20)}")
+
+
+def seen_surface(rasterizer: SplatRasterizer, scene: Scene, options: RasterOptions) -> Surface:
+    """Colours, normals and positions of the surface that each Gaussian shows, by uplifting pictures of them."""
+    assert scene.views is not None and scene.gaussians is not None
+    views = scene.views.train if len(scene.views.train) else scene.views
+    gaussians, device = scene.gaussians, scene.gaussians.means.device
+    pictures = []
+    with torch.no_grad():
+        for index in range(0, len(views), max(1, len(views) // PICTURES)):
+            camera = views.camera(index).to(device)
+            image = render(rasterizer, gaussians, camera, options=options, normals=True)
+            assert image.normals is not None
+            # The look is rendered, not photographed: it is there when the photographs are not.
+            color = image.color / image.alpha.clamp_min(1e-3)[..., None]
+            values = torch.cat([color, image.normals, camera.unproject(image.depth)], 2)
+            pictures.append(Seen(camera, values, (image.alpha > 0.5).float()))
+    values, seen = uplift(rasterizer, gaussians, pictures, options=options)
+    return Surface(values[:, 6:], values[:, :3], values[:, 3:6], None, seen.cpu())
+
+
+def _patch(camera: Camera, x: float, y: float) -> Tensor:
+    """(H, W) ones at the pixel and around it."""
+    half = PATCH / 2
+    column, row = min(int(x), camera.width - 1) + 0.5, min(int(y), camera.height - 1) + 0.5
+    return _rectangle(camera, column - half, row - half, column + half, row + half)
+
+
+def _rectangle(camera: Camera, x0: float, y0: float, x1: float, y1: float) -> Tensor:
+    """(H, W) ones where a pixel's centre is inside."""
+    x, y = camera.pixel_grid().unbind(-1)
+    return ((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)).float()
