@@ -84,7 +84,7 @@ def joined(one: Gaussians, other: Gaussians) -> Gaussians:
 
 def _plane(points: Tensor, thickness: float) -> tuple[Tensor, Tensor] | None:
     """A point (3,) and axes (3, 3), columns, the last of them normal, of the plane most of (M, 3) are near; or None."""
-    kept = points
+    kept, middle, axes = points, points.new_zeros(3), torch.eye(3).to(points)
     for _ in range(6):
         if len(kept) < FEWEST:
             return None
