@@ -30,7 +30,7 @@ from relight.views import View, Views
 
 SIZE = 40
 # Short, so in large steps.
-FAST = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
+FAST: dict[str, Any] = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
 QUICK = {
     "specular": Specular(iterations=20, **FAST | {"metallic_rate": 0.0}),
     "diffuse": Diffuse(iterations=125, **FAST),
@@ -149,7 +149,7 @@ def test_frozen_means_frozen(capture, tmp_path):
     assert torch.allclose(result.light.main.radiance, torch.tensor(1.0))
 
 
-SHORT = {
+SHORT: dict[str, Any] = {
     "specular": Specular(iterations=4), "diffuse": Diffuse(iterations=8),
     "joint": Joint(iterations=4), "refine": Refine(iterations=6, samples=4), "light_size": 8, "shadows": True,
 }  # fmt: skip
