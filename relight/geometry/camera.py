@@ -115,7 +115,7 @@ class Camera:
         points = self.unproject(depth)
         across = points[1:-1, 2:] - points[1:-1, :-2]
         down = points[2:, 1:-1] - points[:-2, 1:-1]
-        inner = unit(torch.linalg.cross(down, across))
+        inner = unit(torch.linalg.cross(down, across), 1e-19)
         return torch.nn.functional.pad(inner, (0, 0, 1, 1, 1, 1))
 
 

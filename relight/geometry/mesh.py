@@ -14,6 +14,9 @@ from relight.errors import ShapeError
 from relight.geometry.material import Material, packed, unpacked
 from relight.vectors import unit
 
+TINY = 1e-19
+"""World units, squared: faces down to this area have a direction."""
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -103,7 +106,7 @@ class Mesh:
     def face_normals(self) -> Tensor:
         """(F, 3) unit, to the side from which the face is counter-clockwise; zero for faces without area."""
         a, b, c = self.corner_positions().unbind(1)
-        return unit(torch.linalg.cross(b - a, c - a))
+        return unit(torch.linalg.cross(b - a, c - a), TINY)
 
     def with_smooth_normals(self) -> Mesh:
         """Normals averaged over the faces at each vertex, weighted by the angle there (Thürmer and Wüthrich 1998).
@@ -115,7 +118,7 @@ class Mesh:
         weighted = (self.face_normals()[:, None] * angles[..., None]).flatten(0, 1)
         summed = self.vertices.new_zeros(int(group.max()) + 1 if len(group) else 0, 3)
         summed = summed.index_add(0, group[self.faces.flatten().long()], weighted)
-        return replace(self, normals=unit(summed).index_select(0, group))
+        return replace(self, normals=unit(summed, TINY).index_select(0, group))
 
     def with_flat_normals(self) -> Mesh:
         """Every face gets vertices of its own and the face's normal; tangents, now meaningless, are dropped."""
@@ -249,7 +252,7 @@ def _tangents(vertices: Tensor, faces: Tensor, normals: Tensor, uv: Tensor) -> t
     along_u = (edge1 * d2[:, 1:] - edge2 * d1[:, 1:]) * area.sign()[:, None]
     corner_normals = normals[faces]
     projected = along_u[:, None] - corner_normals * (along_u[:, None] * corner_normals).sum(-1, keepdim=True)
-    weighted = unit(projected) * _corner_angles(corners)[..., None]
+    weighted = unit(projected, TINY) * _corner_angles(corners)[..., None]
     group = groups(vertices, normals, uv)[faces]
     # v grows downwards, so a picture that is not mirrored has negative area.
     upright = (area < 0)[:, None].expand_as(group)

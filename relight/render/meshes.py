@@ -11,7 +11,7 @@ from torch import Tensor
 from relight.errors import BackendUnavailableError
 from relight.geometry.camera import Camera
 from relight.geometry.material import Material, Texture
-from relight.geometry.mesh import Mesh
+from relight.geometry.mesh import TINY, Mesh
 from relight.render.backends import MESH_BACKENDS
 from relight.render.fragments import weighted_corners
 from relight.render.mesh_protocol import DEFAULT_NEAR, Fragments, MeshRasterizer
@@ -170,7 +170,7 @@ def surface_at(
             if values is not None:
                 changes[name] = tuple(weighted_corners(values.detach(), faces, face, d) for d in derivatives)  # type: ignore[assignment]
     corners = mesh.vertices.index_select(0, faces[face.long()].long().flatten()).view(-1, 3, 3)
-    plane = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    plane = unit(torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), TINY)
     view = unit(eye - at["vertices"])
     turned = torch.where(dot(plane.detach(), view.detach()) < 0, -1.0, 1.0).to(plane)[:, None]
     smooth = at.get("normals", plane)

@@ -12,7 +12,7 @@ from torch import Tensor
 from relight.errors import RelightError
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
-from relight.geometry.mesh import Mesh
+from relight.geometry.mesh import TINY, Mesh
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
 from relight.render.tracing import EmbreeTracer, Glowing, load_open3d
@@ -155,12 +155,12 @@ def _normals(mesh: Mesh) -> Tensor:
     a, b, c = mesh.corner_positions().unbind(1)
     faces = mesh.faces.long()
     weighted = torch.linalg.cross(b - a, c - a).repeat_interleave(3, 0)
-    normals = unit(torch.zeros_like(mesh.vertices).index_add(0, faces.flatten(), weighted))
+    normals = unit(torch.zeros_like(mesh.vertices).index_add(0, faces.flatten(), weighted), TINY)
     for _ in range(NORMAL_ROUNDS):
         around = normals.clone()
         for i in range(3):
             around.index_add_(0, faces[:, i], normals[faces[:, (i + 1) % 3]])
-        normals = unit(around)
+        normals = unit(around, TINY)
     return normals
 
 

@@ -162,6 +162,7 @@ def test_what_can_be_looked_at(scene, tmp_path):
             load(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore:.*has no place for")
 @pytest.mark.parametrize("suffix", [".ply", ".compressed.ply", ".splat", ".spz", ".sog", ".glb"])
 def test_every_kind_of_splat_file_is_shown(scene, camera, tmp_path, suffix):
     write_splat(scene.gaussians, tmp_path / f"balls{suffix}")
