@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from relight.fit.uplift import gathered
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
@@ -20,18 +21,12 @@ HIGHEST_LOGIT = 4.5
 def weights(
     rasterizer: SplatRasterizer, gaussians: Gaussians, cameras: Sequence[Camera], options: RasterOptions
 ) -> Tensor:
-    """(N,) sum over all cameras' pixels of the blending weight.
-
-    A picture is the sum of weight x feature, so its derivative by a Gaussian's feature is its weight; summed over the
-    pixels it is one backward pass a camera.
-    """
+    """(N,) sum over all cameras' pixels of the blending weight: what `gathered` makes of white pictures."""
     total = torch.zeros_like(gaussians.logit_opacity)
     fixed = gaussians.detach()
     for camera in cameras:
-        feature = torch.zeros(len(gaussians), 1, device=total.device, requires_grad=True)
-        rasterizer.rasterize(fixed, camera, feature, options).features.sum().backward()
-        assert feature.grad is not None
-        total += feature.grad[:, 0]
+        white = torch.ones(camera.height, camera.width, 1, device=total.device)
+        total += gathered(rasterizer, fixed, camera, white, options)[:, 0]
     return total
 
 

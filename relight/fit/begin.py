@@ -13,6 +13,8 @@ from relight.fit.places import Places
 from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
 from relight.views import Views
 
+ALL = 8.0
+"""Logit of a progress of 1."""
 SMOOTH = 0.35
 """Highest roughness of metals at the start: a blurred light makes up for a metal that is taken for a smoother one,
 and is sharpened as the fit goes on; no light makes up for one that is taken for a rougher one."""
@@ -38,21 +40,24 @@ def begin(
 
     look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.
     """
-    albedo = _albedo(places, views, light, look)
     # Photographs are taken together only as far as the same light means the same place mirrors the same.
-    together = light.given.follows_camera
-    seen = [_seen(places, views, light)] if together else list(_by_light(places, views, light).values())
+    together = light.given.follows_camera or len({view.light or "" for view in views}) == 1
+    if light.known or light.given.follows_camera:
+        whole = _seen(places, views, light)
+        albedo = torch.where(whole.count[:, None] > 0, whole.mean / whole.irradiance.clamp_min(1e-3), 0.5)
+        seen = [whole] if together else list(_by_light(places, views, light).values())
+    else:
+        albedo = _begun(places, views, light, look)
+        seen = list(_by_light(places, views, light).values())
     colors = color_kinds(albedo)
     shares = color_shares(albedo, colors)
     metal, rough = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97).unbind(1)
     return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 
 
-def _albedo(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
+def _begun(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
+    """(N, 3) albedo, with light that begins anew."""
     transfer = places.transfer
-    if light.known or light.given.follows_camera:
-        seen = _seen(places, views, light)
-        return torch.where(seen.count[:, None] > 0, seen.mean / seen.irradiance.clamp_min(1e-3), 0.5)
     if not light.several:
         shading = solve_shading(look, transfer)
         light.start(dict.fromkeys(light.names, shading.radiance))

@@ -32,6 +32,9 @@ metal is as likely as not."""
 TELLING = 0.97
 """Share of the error of plain colour that the best trial may leave, to tell a roughness."""
 
+TURNED = 0.25
+"""Change of metallic after which base colour is found anew."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.begin import begin
-from relight.fit.judge import judge
+from relight.fit.begin import ALL, begin
+from relight.fit.judge import TURNED, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -36,10 +36,6 @@ from relight.views import Photo, Views
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
 MESH = ("vertices", "faces", "normals", "colors")
-TURNED = 0.25
-"""Change of metallic after which base colour is found anew."""
-ALL = 8.0
-"""Logit of a progress of 1."""
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.begin import Beginning, begin
-from relight.fit.judge import judge
+from relight.fit.begin import ALL, Beginning, begin
+from relight.fit.judge import TURNED, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
 from relight.fit.places import Places
@@ -31,11 +31,6 @@ from relight.scene import Scene
 from relight.shading.color import exposed, linear_to_srgb, srgb_to_linear
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
-
-ALL = 8.0
-"""Logit of a progress of 1."""
-TURNED = 0.25
-"""Change of metallic after which base colour is found anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
