@@ -26,10 +26,10 @@ demo: $(VENV)/.installed
 	$(BIN)/relight fit scenes/sample/scene.yaml
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(TESTS)
 
 test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m "not gpu" $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope -m "not gpu" $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -33,8 +33,10 @@ from relight.images import read_image
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb
+from relight.shading.lights import Light
 from relight.stages.materials import MeshMaterials
 from relight.testing.job import MemoryJob
+from relight.views import Views
 
 METHODS = {
     "split_sum": {"iterations": 600, "sampled_iterations": 0, "shadows": False},
@@ -62,6 +64,16 @@ def bare(name: str):
     return replace(mesh, materials=(kept,), material_ids=None)
 
 
+def shadowed(name: str, light: Light, views: Views) -> float:
+    """Share of the light that shadows take away, net of what the model casts on itself, of its true materials."""
+    real, light_left = real_mesh(name), []
+    for shadows in (True, False):
+        relit = RelitMesh(real, shadows=shadows)
+        pictures = [relit.under(views.camera(i), light, FastMonteCarlo(SAMPLES)) for i in range(0, len(views), EVERY)]
+        light_left.append(sum(float(p[..., :3].sum()) for p in pictures))
+    return 1 - light_left[0] / light_left[1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"captures (default: {' '.join(MODELS)})")
@@ -85,6 +97,8 @@ def main() -> None:
         row |= {key: score[key]["foreground"] for key in ("roughness MAE", "metallic MAE")}
         for alignment in ("unscaled", "per channel"):
             row[f"relit, {alignment}, dB"] = score["relit, mean"][alignment]["PSNR"]
+        assert truth.light is not None
+        row["taken by shadows"] = shadowed(name, truth.light, views)
         row["light"] = score["light, relative error of irradiance"]["per channel"]
         rows[name] = row
         print(name, options.method, {key: round(value, 3) for key, value in row.items()}, flush=True)

@@ -6,6 +6,9 @@ import os
 
 # Before torch is loaded: idle threads that spin make tests many times slower where cores are shared.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core, so one thread for each worker
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 from pathlib import Path
 
 import pytest

@@ -31,8 +31,8 @@ from relight.views import View, Views
 SIZE = 40
 # Short, so in large steps.
 FAST: dict[str, Any] = {"material_rate": 0.1, "metallic_rate": 0.1, "progress_rate": 0.1, "light_rate": 0.06}
-QUICK = {
-    "specular": Specular(iterations=20, **FAST | {"metallic_rate": 0.0}),
+QUICK: dict[str, Any] = {
+    "specular": Specular(iterations=20, **{**FAST, "metallic_rate": 0.0}),
     "diffuse": Diffuse(iterations=125, **FAST),
     "joint": Joint(iterations=60),
     "refine": Refine(iterations=0),
@@ -175,9 +175,9 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, uninterrupted, t
 
 @pytest.mark.parametrize("step", [10, 55])
 def test_ended_early_it_gives_what_it_has(capture, tmp_path, step):
-    phases = {"specular": Specular(iterations=50), "diffuse": Diffuse(iterations=500)}
+    longer = {**QUICK, "specular": Specular(iterations=50), "diffuse": Diffuse(iterations=500)}
     job = MemoryJob(tmp_path, enough_at=step)
-    early = Distill(**QUICK | phases | {"light_size": 8}).run(capture, job)
+    early = Distill(**longer).run(capture, job)
     assert job.reports[-1][0] == step
     assert early.light is not None and early.gaussians is not None
     assert early.gaussians.channels["roughness"].isfinite().all()
