@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.data.models import load_model
+from relight.geometry.material import Material
 from relight.geometry.mesh import Mesh
 from relight.render.meshes import create_mesh_rasterizer
 from relight.render.tracing import EmbreeTracer
@@ -34,7 +36,19 @@ def real_mesh(name: str) -> Mesh:
     turn = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]) / (used - middle).norm(dim=1).max()
     matrix = torch.eye(4)
     matrix[:3, :3], matrix[:3, 3] = turn, -turn @ middle
-    return mesh.transformed(matrix)
+    return _as_rendered(mesh.transformed(matrix))
+
+
+def _as_rendered(mesh: Mesh) -> Mesh:
+    """With textures as the captures show them, which is not as the files say: rows from the bottom, neither moved nor
+    scaled (KHR_texture_transform)."""
+    assert mesh.uv is not None
+
+    def plain(material: Material) -> Material:
+        return replace(material, **{name: replace(t, transform=None) for name, t in material.textures.items()})
+
+    uv = torch.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], 1)
+    return replace(mesh, uv=uv, tangents=None, materials=tuple(plain(m) for m in mesh.materials))
 
 
 def points_on(mesh: Mesh, faces: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:

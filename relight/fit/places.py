@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,12 +52,6 @@ class Places:
     proxy: Proxy
     transfer: Transfer
     depth: Callable[[Camera], Tensor]
-
-    def __getitem__(self, index: Tensor) -> Places:
-        """Some of them."""
-        t = self.transfer
-        transfer = replace(t, weights=t.weights[index], bounced=t.bounced[index])
-        return replace(self, points=self.points[index], normals=self.normals[index], transfer=transfer)
 
     def in_views(self, views: Views, light: FittedLighting, *, most: int = 32) -> Iterator[Sighting]:
         """In about `most` of the views, evenly chosen, in the light found so far.  Not differentiated."""

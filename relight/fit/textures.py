@@ -222,15 +222,15 @@ def photographed(mesh: Mesh, texels: Texels, views: Views, rasterizer: MeshRaste
     return Photographed(mean, (second - mean * mean).clamp_min(0).sqrt().mean(1), confidence)
 
 
-def to_vertices(mesh: Mesh, texels: Texels, values: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
-    """(V, C) mean of (T, C) texels around each vertex, and (V,) how much of them was seen."""
+def to_vertices(mesh: Mesh, texels: Texels, values: Tensor, confidence: Tensor) -> Tensor:
+    """(V, C) mean of (T, C) texels around each vertex, those that were seen."""
     corners = mesh.faces.long()[texels.face]
     share = texels.weights.clamp_min(0) * confidence[:, None]
     weight = torch.zeros(len(mesh.vertices)).index_add_(0, corners.flatten(), share.flatten())
     total = torch.zeros(len(mesh.vertices), values.shape[1])
     for i in range(3):
         total.index_add_(0, corners[:, i], values * share[:, i : i + 1])
-    return total / weight.clamp_min(1e-8)[:, None], weight
+    return total / weight.clamp_min(1e-8)[:, None]
 
 
 def glowing(mesh: Mesh, radiance: Tensor) -> Mesh:

@@ -169,15 +169,16 @@ class Proxy:
 
     tracer: for shadows under any light.  glowing: a `RadianceTracer` for the light of the photographs, in which what
     is hit sends the mesh's colours in all directions.
-    lift: world units; how far above the mesh rays start.
+    lift: world units; how far above the mesh rays start.  None: clear of the mesh's facets, for points whose depth is
+    known no better.
     """
 
-    def __init__(self, mesh: Mesh):
+    def __init__(self, mesh: Mesh, lift: float | None = None):
         assert mesh.colors is not None
         self.mesh, self.tracer = mesh, EmbreeTracer(mesh)
         self.glowing = Glowing(self.tracer, mesh.colors[:, :3])
         corners = mesh.corner_positions().detach()
-        self.lift = LIFT * float((corners[:, 1] - corners[:, 0]).norm(dim=-1).median())
+        self.lift = LIFT * float((corners[:, 1] - corners[:, 0]).norm(dim=-1).median()) if lift is None else lift
 
     def closest(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """For (N, 3) points: (N, 3) places on the mesh, lifted, and unit normals and colours there."""

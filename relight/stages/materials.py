@@ -23,6 +23,7 @@ from relight.geometry.mesh import Mesh
 from relight.render import tracing
 from relight.render.atlas import Texels, texture_size, unwrap
 from relight.render.baking import bake_occlusion, completed
+from relight.render.fragments import weighted_corners
 from relight.render.meshes import create_mesh_rasterizer, surface_at
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.proxy import Proxy
@@ -31,6 +32,13 @@ from relight.scene import Scene
 from relight.shading.color import exposed, linear_to_srgb, srgb_to_linear
 from relight.stages.base import Checkpoint, Job, Stage
 from relight.views import Views
+
+CLEAR = 2e-3
+"""Standard deviations of the vertices that rays start above the mesh, which is known exactly."""
+MOST_PLACES = 20_000
+"""Texels that light and kinds of material are guessed from."""
+SHOWN = 0.05
+"""Least confidence of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,14 +167,17 @@ class _TextureFit:
         self.light = FittedLighting(
             views, scene.light, size=options.light_size, brightness=1.0, device=torch.device("cpu")
         )
-        look, weight = to_vertices(self.mesh, self.texels, self.seen.radiance, self.seen.confidence)
+        look = to_vertices(self.mesh, self.texels, self.seen.radiance, self.seen.confidence)
         guesses = options.start == "guess" or (options.start == "auto" and not self._was_fitted())
-        self.shading, self.begun, self.shown = Shading(self.mesh), None, weight > 0.05
+        self.shading, self.begun = Shading(self.mesh), None
         if options.shadows or guesses:
-            self.places, tracer = self._places(look)
+            at_vertices, tracer = self._places(look)
             if options.shadows:
-                self.shading = Shading(self.mesh, self.places.proxy, self.places.transfer, tracer)
-        materials = self._guessed(look) if guesses else self._held()
+                self.shading = Shading(self.mesh, at_vertices.proxy, at_vertices.transfer, tracer)
+            if guesses:
+                self.chosen = self._chosen()
+                self.places = self._on_texels(at_vertices)
+        materials = self._guessed() if guesses else self._held()
         wrap = self._texture_of("base_color_texture")
         self.textures = LearnableTextures(
             self._picture(materials), self._picture(linear_to_srgb(self.seen.radiance.clamp(0, 1))),
@@ -190,7 +201,7 @@ class _TextureFit:
     def _places(self, look: Tensor) -> tuple[Places, tracing.Glowing]:
         """The mesh's vertices, which glow with (V, 3) `look`."""
         bare = glowing(self.mesh, look)
-        proxy, main = Proxy(bare), self.light.now().main
+        proxy, main = Proxy(bare, CLEAR * float(bare.vertices.std(0).norm())), self.light.now().main
         assert bare.normals is not None
         points = bare.vertices + proxy.lift * bare.normals
         rotation = torch.eye(3) if main is None else main.rotation
@@ -201,42 +212,58 @@ class _TextureFit:
 
         return Places(points, bare.normals, proxy, transfer, depth), proxy.glowing
 
-    def _guessed(self, look: Tensor) -> Tensor:
-        """(T, 5) materials of texels from photographs alone; learned light begins anew."""
-        if int(self.shown.sum()) < 16:
+    def _chosen(self) -> Tensor:
+        """(S,) of the texels: those that light and kinds of material are guessed from, evenly over the surface."""
+        shown = self.seen.confidence > SHOWN
+        if int(shown.sum()) < 16:
             raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
-        o, some = self.options, self.places[self.shown]
+        a, b, c = self.mesh.corner_positions().unbind(1)
+        area, face = torch.linalg.cross(b - a, c - a).norm(dim=1), self.texels.face
+        share = shown * (area / torch.bincount(face, minlength=len(area)).clamp_min(1))[face]
+        count = min(MOST_PLACES, int(shown.sum()))
+        return torch.multinomial(share, count, replacement=True, generator=self.generator).sort().values
+
+    def _on_texels(self, at_vertices: Places) -> Places:
+        """Of the chosen texels, from those of the vertices: patterns are finer than triangles, shadows are not."""
+        face, weights = self.texels.face[self.chosen], self.texels.weights[self.chosen]
+        t, faces = at_vertices.transfer, self.mesh.faces
+        received, bounced = (weighted_corners(x, faces, face, weights) for x in (t.weights, t.bounced))
+        outside = self.texels.at(self.mesh, "vertices") + self.texels.normals(self.mesh)
+        normals = surface_at(self.mesh, face, weights, outside[self.chosen])[0].normal
+        points = weighted_corners(at_vertices.points, faces, face, weights)
+        transfer = replace(t, weights=received, bounced=bounced)
+        return replace(at_vertices, points=points, normals=normals, transfer=transfer)
+
+    def _guessed(self) -> Tensor:
+        """(T, 5) materials of texels from photographs alone; learned light begins anew."""
+        o, look = self.options, self.seen.radiance
         start = {"metallic": o.metallic_start, "roughness": o.roughness_start}
-        begun = self.begun = begin(some, self.views, self.light, look[self.shown], **start)
-        lit = self._at_texels(look[self.shown] / begun.albedo.clamp_min(1e-3), otherwise=1.0).clamp_min(1e-3)
-        albedo = (self.seen.radiance / lit).clamp(0.02, 0.95)
-        return torch.cat([albedo, self._of_kinds(begun, albedo)], 1)
+        begun = self.begun = begin(self.places, self.views, self.light, look[self.chosen], **start)
+        lit = torch.ones_like(look)
+        lit[self.chosen] = (look[self.chosen] / begun.albedo.clamp_min(1e-3)).clamp_min(1e-3)
+        known = torch.zeros(len(look)).index_fill(0, self.chosen, 1.0)
+        albedo = (look / completed(self.mesh, self.texels, lit, known)).clamp(0.02, 0.95)
+        return torch.cat([albedo, self._of_kinds(albedo, begun.roughness, begun.metallic)], 1)
 
-    def _of_kinds(self, begun: Beginning, albedo: Tensor) -> Tensor:
-        """(T, 2) roughness and metallic of texels of (T, 3) albedo."""
-        return color_shares(albedo, begun.colors) @ torch.stack([begun.roughness, begun.metallic], 1)
-
-    def _at_texels(self, values: Tensor, *, otherwise: float) -> Tensor:
-        """(T, C) of (S, C) values of the vertices that photographs show."""
-        everywhere = torch.full((len(self.mesh.vertices), values.shape[1]), otherwise)
-        everywhere[self.shown] = values
-        return (everywhere[self.mesh.faces.long()[self.texels.face]] * self.texels.weights[..., None]).sum(1)
+    def _of_kinds(self, albedo: Tensor, *values: Tensor) -> Tensor:
+        """(T, C) values, (K,) each, of the kinds of (T, 3) albedo."""
+        assert self.begun is not None
+        return color_shares(albedo, self.begun.colors) @ torch.stack(values, 1)
 
     def _judge(self, begun: Beginning) -> None:
-        """Roughness and metallic of all texels, and base colour where it was found for another metallic."""
-        some = self.places[self.shown]
-        verdict = judge(some.in_views(self.views, self.light), begun.shares)
+        """Roughness and metallic of all texels, and base colour of kinds that were found to be more or less metal."""
+        verdict = judge(self.places.in_views(self.views, self.light), begun.shares)
         metallic = torch.where(verdict.metallic.isfinite(), verdict.metallic, begun.metallic).clamp(0.03, 0.97)
         roughness = torch.where(verdict.roughness.isfinite(), verdict.roughness, begun.roughness).clamp(0.03, 0.97)
         with torch.no_grad():
             before = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
-            now, _ = to_vertices(self.mesh, self.texels, before[:, :3], self.seen.confidence)
-            factor = (verdict.base_color / now[self.shown].clamp_min(1e-3)).nan_to_num(1.0)
-            kinds = self._of_kinds(replace(begun, metallic=metallic, roughness=roughness), before[:, :3])
-            turned = (kinds[:, 1:] - before[:, 4:]).abs() > TURNED
-            color = (before[:, :3] * self._at_texels(factor, otherwise=1.0)).clamp(0.02, 0.95)
-            after = torch.cat([torch.where(turned, color, before[:, :3]), kinds], 1)
-            self.textures.materials.copy_(self._picture(after).clamp(0.02, 0.98).logit())
+            known = begun.shares * verdict.base_color.isfinite().all(1, keepdim=True)
+            now, then = (known.mT @ x for x in (verdict.base_color.nan_to_num(0.0), before[self.chosen, :3]))
+            factor = torch.where(then > 0, now / then.clamp_min(1e-9), 1.0)
+            kinds = self._of_kinds(before[:, :3], roughness, metallic, *factor.unbind(1))
+            turned = (kinds[:, 1:2] - before[:, 4:]).abs() > TURNED
+            color = (before[:, :3] * torch.where(turned, kinds[:, 2:], 1.0)).clamp(0.02, 0.95)
+            self.textures.materials.copy_(self._picture(torch.cat([color, kinds[:, :2]], 1)).clamp(0.02, 0.98).logit())
 
     def _held(self) -> Tensor:
         """(T, 5) materials that the asset has now."""
