@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relight.fit.gloss import Seen, metallic_and_roughness, seen_over_views
+from relight.fit.judge import Trials, Verdict, judge
 from relight.fit.lighting import FittedLighting
-from relight.fit.places import Places
+from relight.fit.mirrors import Mixture
+from relight.fit.places import LEVELS, Places
 from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
 from relight.views import Views
 
@@ -18,6 +19,12 @@ ALL = 8.0
 SMOOTH = 0.35
 """Highest roughness of metals at the start: a blurred light makes up for a metal that is taken for a smoother one,
 and is sharpened as the fit goes on; no light makes up for one that is taken for a rougher one."""
+SAMPLED = 2000
+"""Places that light is found from, where metals are tried."""
+GAIN = 0.15
+"""Share of the error that a light found by metals must take away to be believed."""
+TURNS = 2
+"""Of light and judgement, beginning with all as metal."""
 
 
 @dataclass(frozen=True)
@@ -36,45 +43,92 @@ class Beginning:
 def begin(
     places: Places, views: Views, light: FittedLighting, look: Tensor, *, metallic: float, roughness: float
 ) -> Beginning:
-    """Albedo as if all were diffuse, learned light, which begins anew in `light`, and what kinds of material there are.
+    """Base colour, learned light, which begins anew in `light`, and what kinds of material there are.
 
+    Light is that which explains all as diffuse, or, if photographs are explained better, that in which some is metal.
     look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.
     """
-    # Photographs are taken together only as far as the same light means the same place mirrors the same.
-    together = light.given.follows_camera or len({view.light or "" for view in views}) == 1
-    if light.known or light.given.follows_camera:
-        whole = _seen(places, views, light)
-        albedo = torch.where(whole.count[:, None] > 0, whole.mean / whole.irradiance.clamp_min(1e-3), 0.5)
-        seen = [whole] if together else list(_by_light(places, views, light).values())
-    else:
-        albedo = _begun(places, views, light, look)
-        seen = list(_by_light(places, views, light).values())
+    otherwise = metallic, roughness
+    if not (light.known or light.given.follows_camera):
+        albedo = _diffuse(places, views, light, look)
+        begun = _judged(Trials.of(places.in_views(views, light)), albedo, otherwise)
+        return begun if light.several else _with_metals(places, views, light, begun, otherwise)
+    trials = Trials.of(places.in_views(views, light))
+    begun = _judged(trials, trials.color[-1, 0], otherwise)
+    if light.known:
+        return begun
+    # A light that follows the camera is not found in closed form, and one that is not known tells nothing yet.
+    metal, rough = (torch.full_like(begun.metallic, x) for x in otherwise)
+    return replace(begun, metallic=metal, roughness=rough)
+
+
+def _judged(trials: Trials, albedo: Tensor, otherwise: tuple[float, float]) -> Beginning:
+    """What (N, 3) albedo is made of."""
     colors = color_kinds(albedo)
     shares = color_shares(albedo, colors)
-    metal, rough = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97).unbind(1)
+    verdict = judge(trials, shares)
+    metal, rough = _known(verdict, otherwise)
     return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 
 
-def _begun(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
-    """(N, 3) albedo, with light that begins anew."""
-    transfer = places.transfer
+def _known(verdict: Verdict, otherwise: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    found = (verdict.metallic, verdict.roughness)
+    metal, rough = (torch.where(x.isfinite(), x, y).clamp(0.03, 0.97) for x, y in zip(found, otherwise, strict=True))
+    return metal, rough
+
+
+def _with_metals(
+    places: Places, views: Views, light: FittedLighting, begun: Beginning, otherwise: tuple[float, float]
+) -> Beginning:
+    """`begun`, or the beginning that is found from all as metal, light and judgement in turns."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(len(places.points), generator=generator)[:SAMPLED].to(places.points.device)
+    mixture, before = Mixture.of(places[chosen], views), light.now()
+    if len(mixture.place) == 0 or before.main is None:
+        return begun
+    name, cells = next(iter(before.maps)), places.transfer.cells(before.main).detach()
+    metal, rough = (begun.shares[chosen] @ x for x in (begun.metallic, begun.roughness))
+    plain = mixture.explained(metal, rough, begun.albedo[chosen], _grid(cells))
+    ones = torch.ones(len(chosen), device=cells.device)
+    found = mixture.explained(ones, SMOOTH * ones)
+    for _ in range(TURNS):
+        light.start({name: found.radiance})
+        turn = _judged(Trials.of(mixture.places.in_views(views, light)), found.base_color, otherwise)
+        metal, rough = (turn.shares @ x for x in (turn.metallic, turn.roughness))
+        found = mixture.explained(metal, rough, found.base_color, found.radiance)
+    if found.left > (1 - GAIN) * plain.left:
+        light.start({name: _grid(cells)})
+        return begun
+    light.start({name: found.radiance})
+    trials = Trials.of(places.in_views(views, light))
+    albedo = trials.color[min(range(len(LEVELS)), key=lambda i: abs(LEVELS[i] - SMOOTH)), -1]
+    first = judge(trials, color_shares(albedo, color_kinds(albedo))).base_color
+    return _judged(trials, torch.where(first.isfinite(), first, albedo), otherwise)
+
+
+def _diffuse(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:
+    """(N, 3) albedo, with light that begins anew, if nothing mirrors."""
     if not light.several:
-        shading = solve_shading(look, transfer)
+        shading = solve_shading(look, places.transfer)
         light.start(dict.fromkeys(light.names, shading.radiance))
         return shading.albedo
-    by_light = _by_light(places, views, light)
-    means = torch.stack([torch.where(seen.count[:, None] > 0, seen.mean, look) for seen in by_light.values()])
-    albedo = solve_shading(means.mean(0), transfer).albedo
-    radiance = [solve_light(mean, albedo, transfer) for mean in means]
-    light.start(dict(zip(by_light, radiance, strict=True)))
+    groups = {n: replace(views, views=tuple(v for v in views if (v.light or "") == n)) for n in light.names}
+    means = [_mean(places, group, look) for group in groups.values()]
+    albedo = solve_shading(torch.stack(means).mean(0), places.transfer).albedo
+    light.start({n: solve_light(mean, albedo, places.transfer) for n, mean in zip(groups, means, strict=True)})
     return albedo
 
 
-def _by_light(places: Places, views: Views, light: FittedLighting) -> dict[str, Seen]:
-    names = sorted({view.light or "" for view in views})
-    groups = {n: replace(views, views=tuple(v for v in views if (v.light or "") == n)) for n in names}
-    return {name: _seen(places, group, light) for name, group in groups.items()}
+def _mean(places: Places, views: Views, otherwise: Tensor) -> Tensor:
+    """(N, 3) linear, what places look like on average."""
+    total, count = torch.zeros_like(otherwise), torch.zeros_like(otherwise[:, :1])
+    for _, glance in places.glances(views):
+        total += glance.radiance * glance.seen[:, None]
+        count += glance.seen[:, None]
+    return torch.where(count > 0, total / count.clamp_min(1), otherwise)
 
 
-def _seen(places: Places, views: Views, light: FittedLighting) -> Seen:
-    return seen_over_views(places.in_views(views, light))
+def _grid(cells: Tensor) -> Tensor:
+    """(R * 2R, 3) to (R, 2R, 3)."""
+    rows = round((len(cells) / 2) ** 0.5)
+    return cells.view(rows, 2 * rows, 3)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relight.fit.gloss import FEWEST, bottom_of, roughness_of
-from relight.fit.places import LEVELS, Sighting
+from relight.fit.places import FEWEST, LEVELS, Sighting
 from relight.shading.microfacet import directional_albedo
 
 COAT = 0.04
@@ -37,42 +36,67 @@ TURNED = 0.25
 
 
 @dataclass(frozen=True)
+class Trials:
+    """What is left of what N places show, in squares that count relative to brightness, if they are as rough as each of
+    `LEVELS` and as metallic as each of `METALS`.
+
+    left: (L, M, N).  color: (L, M, N, 3) base colour for which that little is left.  alone: (N,) left by plain colour.
+    told: (N,) whether enough photographs show it.
+    """
+
+    left: Tensor
+    color: Tensor
+    alone: Tensor
+    told: Tensor
+
+    @staticmethod
+    def of(sightings: Iterable[Sighting]) -> Trials:
+        """At least one sighting.  Not differentiated."""
+        squares = products = rests = plain = count = torch.zeros(())
+        for place in sightings:
+            radiance, seen, mirrored = place.radiance, place.seen, place.mirrored
+            weight = seen[:, None] / (radiance.mean(-1, keepdim=True) + DARK) ** 2
+            fits = [_squares(place, mirrored[i], level, metal) for i, level in enumerate(LEVELS) for metal in METALS]
+            count = count + seen
+            plain = plain + torch.stack([torch.ones_like(radiance), radiance, radiance * radiance]) * weight
+            squares, products, rests = (
+                total + torch.stack(new) * weight
+                for total, new in zip((squares, products, rests), zip(*fits, strict=True), strict=True)
+            )
+        color = (products / squares.clamp_min(1e-9)).clamp(0.02, 0.95).unflatten(0, (len(LEVELS), len(METALS)))
+        least_bright = (METAL * torch.tensor(METALS).to(color))[:, None, None]
+        color = color * (least_bright / color.amax(-1, keepdim=True)).clamp_min(1)
+        squares, products, rests = (x.view_as(color) for x in (squares, products, rests))
+        left = (rests - 2 * color * products + color * color * squares).clamp_min(0).sum(-1)
+        ones, mean, square = plain
+        alone = (square - mean * mean / ones.clamp_min(1e-9)).clamp_min(0).sum(-1)
+        return Trials(left, color, alone, count >= FEWEST)
+
+
+def _squares(place: Sighting, mirrored: Tensor, level: float, metal: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Of radiance = color x colored + coat: colored squared, colored x rest, and rest squared, each (N, 3)."""
+    a, b = (t[:, None] for t in directional_albedo(place.facing, torch.full_like(place.facing, level)))
+    colored = metal * a * mirrored + (1 - metal) * place.irradiance
+    rest = place.radiance - (COAT * (1 - metal) * a + b) * mirrored
+    return colored * colored, colored * rest, rest * rest
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """metallic, roughness: (K,) of kinds, 0 to 1.  base_color: (N, 3) of places; all NaN where photographs do not
-    tell."""
+    """metallic, roughness: (K,) of kinds, 0 to 1; NaN where photographs do not tell.  base_color: (N, 3) of places,
+    likewise.  left: share of what plain colour leaves that the best trial of each kind leaves."""
 
     metallic: Tensor
     roughness: Tensor
     base_color: Tensor
+    left: float
 
 
-def judge(sightings: Iterable[Sighting], shares: Tensor) -> Verdict:
+def judge(trials: Trials, shares: Tensor) -> Verdict:
     """Of kinds that N places have (N, K) `shares` of.  Not differentiated."""
-    n, k = shares.shape
-    squares, products, rests = (shares.new_zeros(len(LEVELS), len(METALS), n, 3) for _ in range(3))
-    plain, count = shares.new_zeros(3, n, 3), shares.new_zeros(n)
-    for place in sightings:
-        radiance, seen, mirrored = place.radiance, place.seen, place.mirrored
-        count += seen
-        weight = seen[:, None] / (radiance.mean(-1, keepdim=True) + DARK) ** 2
-        plain += torch.stack([torch.ones_like(radiance), radiance, radiance * radiance]) * weight
-        for i, level in enumerate(LEVELS):
-            a, b = (t[:, None] for t in directional_albedo(place.facing, torch.full_like(place.facing, level)))
-            for j, metal in enumerate(METALS):
-                coat = (COAT * (1 - metal) * a + b) * mirrored[i]
-                colored = metal * a * mirrored[i] + (1 - metal) * place.irradiance
-                rest = radiance - coat
-                squares[i, j] += colored * colored * weight
-                products[i, j] += colored * rest * weight
-                rests[i, j] += rest * rest * weight
-    color = (products / squares.clamp_min(1e-9)).clamp(0.02, 0.95)
-    least_bright = (METAL * torch.tensor(METALS).to(color))[:, None, None]
-    color = color * (least_bright / color.amax(-1, keepdim=True)).clamp_min(1)
-    left = (rests - 2 * color * products + color * color * squares).clamp_min(0).sum(-1)
-    ones, mean, square = plain
-    alone = (square - mean * mean / ones.clamp_min(1e-9)).clamp_min(0).sum(-1)
-    told = shares * (count >= FEWEST)[:, None]
-    cost = (left @ told) / (alone @ told).clamp_min(1e-9)
+    k, told = shares.shape[1], shares * trials.told[:, None]
+    alone = trials.alone @ told
+    cost = (trials.left @ told) / alone.clamp_min(1e-9)
     least = cost.amin(0)
     raw = 0.5 + 0.5 * bottom_of(*least)
     believed = least[1:].amin(0) < least[0] - EVIDENCE
@@ -81,12 +105,30 @@ def judge(sightings: Iterable[Sighting], shares: Tensor) -> Verdict:
     kinds = torch.arange(k, device=shares.device)
     rough = roughness_of(cost[:, nearest, kinds])
     best = cost[:, nearest, kinds].argmin(0)
-    base_color = sum(shares[:, i, None] * color[best[i], nearest[i]] for i in range(k))
+    base_color = sum(shares[:, i, None] * trials.color[best[i], nearest[i]] for i in range(k))
     assert isinstance(base_color, Tensor)
     known, tells = told.sum(0) > 0, least.amin(0) < TELLING
     nothing = torch.full_like(rough, torch.nan)
     return Verdict(
         torch.where(known, metallic, nothing),
         torch.where(known & tells, rough, nothing),
-        torch.where((count >= FEWEST)[:, None], base_color, torch.nan),
+        torch.where(trials.told[:, None], base_color, torch.nan),
+        float((least[nearest, kinds] * alone).sum() / alone.sum().clamp_min(1e-9)),
     )
+
+
+def roughness_of(cost: Tensor) -> Tensor:
+    """(K,) roughness between `LEVELS` where (L, K) cost is least: the bottom of a parabola through the best of them and
+    its neighbours."""
+    kinds = torch.arange(cost.shape[1], device=cost.device)
+    middle = cost.argmin(0).clamp(1, len(LEVELS) - 2)
+    low, mid, high = (cost[middle + step, kinds] for step in (-1, 0, 1))
+    bottom = middle + bottom_of(low, mid, high)
+    below = bottom.floor().long().clamp(0, len(LEVELS) - 2)
+    levels = torch.tensor(LEVELS).to(bottom)
+    return torch.lerp(levels[below], levels[below + 1], bottom - below)
+
+
+def bottom_of(low: Tensor, mid: Tensor, high: Tensor) -> Tensor:
+    """Where, -1 to 1, a parabola through values at -1, 0 and 1 is least."""
+    return (0.5 * (low - high) / (low - 2 * mid + high).clamp_min(1e-9)).clamp(-1, 1)

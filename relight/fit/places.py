@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,19 +23,33 @@ FACING = 0.3
 """Least cosine between normal and eye of a place that counts as seen."""
 NEAR = 5.0
 """Pixels between a place and the surface that is seen there."""
+FEWEST = 4
+"""Photographs of a place from which on it counts."""
+MOST_VIEWS = 32
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """N places in one photograph.
+class Glance:
+    """N places in one photograph, whatever the light.
 
     seen: (N,) whether it shows them.  radiance: (N, 3) linear, where it does.  facing: (N,) cosine of normal and eye.
-    irradiance: (N, 3), over pi.  mirrored: (L, N, 3) prefiltered radiance of `LEVELS`, or what other surfaces send.
+    mirror: (N, 3) unit, where mirrored light comes from.  blocked: (N,) whether that is another surface, and instead:
+    (N, 3) the radiance of that one.
     """
 
     seen: Tensor
     radiance: Tensor
     facing: Tensor
+    mirror: Tensor
+    blocked: Tensor
+    instead: Tensor
+
+
+@dataclass(frozen=True)
+class Sighting(Glance):
+    """In a light.  irradiance: (N, 3), over pi.  mirrored: (L, N, 3) prefiltered radiance of `LEVELS`, or what other
+    surfaces send."""
+
     irradiance: Tensor
     mirrored: Tensor
 
@@ -53,8 +67,23 @@ class Places:
     transfer: Transfer
     depth: Callable[[Camera], Tensor]
 
-    def in_views(self, views: Views, light: FittedLighting, *, most: int = 32) -> Iterator[Sighting]:
+    def __getitem__(self, index: Tensor) -> Places:
+        """Some of them."""
+        t = self.transfer
+        transfer = replace(t, weights=t.weights[index], bounced=t.bounced[index])
+        return replace(self, points=self.points[index], normals=self.normals[index], transfer=transfer)
+
+    def in_views(self, views: Views, light: FittedLighting, *, most: int = MOST_VIEWS) -> Iterator[Sighting]:
         """In about `most` of the views, evenly chosen, in the light found so far.  Not differentiated."""
+        for index, glance in self.glances(views, most=most):
+            with torch.no_grad():
+                sky = light.of(views[index], views.camera(index).to(self.points.device))
+                levels = [sky.reflection(glance.mirror, torch.full_like(glance.facing, level)) for level in LEVELS]
+                mirrored = torch.where(glance.blocked[:, None], glance.instead, torch.stack(levels))
+                yield Sighting(**vars(glance), irradiance=self.transfer.irradiance(sky), mirrored=mirrored)
+
+    def glances(self, views: Views, *, most: int = MOST_VIEWS) -> Iterator[tuple[int, Glance]]:
+        """In about `most` of the views, evenly chosen, and their indices.  Not differentiated."""
         for index in range(0, len(views), max(1, len(views) // most)):
             camera, photo = views.camera(index).to(self.points.device), views.photo(index).to(self.points.device)
             with torch.no_grad():
@@ -70,8 +99,6 @@ class Places:
                     seen = seen & (photo.alpha[y, x] > 0.99)
                 if photo.mask is not None:
                     seen = seen & photo.mask[y, x]
-                sky, mirror = light.of(views[index], camera), reflect(toward, self.normals)
+                mirror = reflect(toward, self.normals)
                 blocked, instead = self.proxy.glowing.incoming(self.points, mirror, torch.full_like(facing, FAR))
-                levels = [sky.reflection(mirror, torch.full_like(facing, level)) for level in LEVELS]
-                mirrored = torch.where(blocked[:, None], instead, torch.stack(levels))
-                yield Sighting(seen, photo.linear()[y, x], facing, self.transfer.irradiance(sky), mirrored)
+                yield index, Glance(seen, photo.linear()[y, x], facing, mirror, blocked, instead)

@@ -8,12 +8,13 @@ takes few values.  Steps of a gradient, which see one picture at a time, take th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from relight.render.transfer import ROWS, Transfer
+from relight.render.transfer import ROWS, Transfer, solid_angles
 
 COLORS = 8
 """Albedo is taken for a mixture of so many."""
@@ -55,7 +56,7 @@ def solve_shading(look: Tensor, transfer: Transfer) -> Shading:
     for number in range(ROUNDS + 3):
         bounced = transfer.bounced
         trust = doubt * lit * albedo * albedo
-        radiance = _nonnegative(weights, look / albedo - bounced, trust / trust.mean().clamp_min(1e-12), radiance)
+        radiance = solve_rows(lambda _: weights, look / albedo - bounced, trust, radiance)
         irradiance = weights @ radiance + bounced
         doubt = 1 / ((albedo * irradiance - look).abs() + 0.02 * look.mean().clamp_min(1e-6))
         if number >= 3:
@@ -65,21 +66,26 @@ def solve_shading(look: Tensor, transfer: Transfer) -> Shading:
             albedo = (share @ palette).exp()
     assert radiance is not None
     albedo = look / (weights @ radiance + transfer.bounced).clamp_min(1e-3)
-    # White light of the brightness that makes bright surfaces plausible.
-    solid = _solid_angles()[:, None]
+    return Shading(*white_and_bright(radiance, albedo, lit[:, 0]))
+
+
+def white_and_bright(radiance: Tensor, albedo: Tensor, counts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(D, 3) radiance and (N, 3) albedo, of which photographs tell only the product, as (R, 2R, 3) white light of the
+    brightness that makes bright surfaces plausible, and albedo within 0 to 1.  counts: (N,) bool, the surfaces meant.
+    """
+    solid = solid_angles().to(radiance)[:, None]
     tint = (radiance * solid).sum(0) / solid.sum()
     tint = (tint / tint.mean().clamp_min(1e-12)).clamp_min(1e-3)
     radiance, albedo = radiance / tint, albedo * tint
-    bright = float(albedo[lit[:, 0]].amax(1).quantile(0.9)) if bool(lit.any()) else BRIGHT
-    gain = max(bright, 1e-6) / BRIGHT
-    return Shading((radiance * gain).view(ROWS, 2 * ROWS, 3), (albedo / gain).clamp(0, 1))
+    meant = albedo if counts is None else albedo[counts]
+    gain = max(float(meant.amax(1).quantile(0.9)) if len(meant) else BRIGHT, 1e-6) / BRIGHT
+    return (radiance * gain).view(ROWS, 2 * ROWS, 3), (albedo / gain).clamp(0, 1)
 
 
 def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
     """(R, 2R, 3) radiance of the light's cells under which diffuse points of (N, 3) albedo look so, (N, 3) linear."""
     look, albedo = look.detach(), albedo.detach().clamp_min(1e-3)
-    trust = albedo * albedo
-    radiance = _nonnegative(transfer.weights, look / albedo - transfer.bounced, trust / trust.mean().clamp_min(1e-12))
+    radiance = solve_rows(lambda _: transfer.weights, look / albedo - transfer.bounced, albedo * albedo)
     return radiance.view(ROWS, 2 * ROWS, 3)
 
 
@@ -110,13 +116,6 @@ def _palette(values: Tensor, start: Tensor | None, count: int = COLORS, steps: i
     return start
 
 
-def _solid_angles() -> Tensor:
-    """(R * 2R,) of the grid's cells, with mean 1."""
-    edges = torch.linspace(0, math.pi, ROWS + 1).cos()
-    solid = (edges[:-1] - edges[1:]).repeat_interleave(2 * ROWS)
-    return solid / solid.mean()
-
-
 def _differences() -> Tensor:
     """(P, R * 2R): each row the difference of two neighbouring cells."""
     index = torch.arange(2 * ROWS * ROWS).view(ROWS, 2 * ROWS)
@@ -128,18 +127,23 @@ def _differences() -> Tensor:
     return out.scatter_(1, pairs[:, 1:], -1.0)
 
 
-def _nonnegative(matrix: Tensor, wanted: Tensor, trust: Tensor, start: Tensor | None = None) -> Tensor:
-    """(D, 3) x >= 0 that minimises the trusted squares of matrix @ x - wanted, with the priors on light.
+def solve_rows(rows: Callable[[int], Tensor], wanted: Tensor, trust: Tensor, start: Tensor | None = None) -> Tensor:
+    """(D, 3) x >= 0 that minimises the trusted squares of rows @ x - wanted, with the priors on light.
 
-    matrix: (N, D).  wanted, trust: (N, 3).  start: x near the minimum, if one is known.
+    rows: of a channel, (N, D).  wanted, trust: (N, 3).  start: x near the minimum, if one is known.
     Accelerated projected gradients (Beck and Teboulle, FISTA, 2009).
     """
-    normal = torch.stack([matrix.mT @ (matrix * trust[:, c : c + 1]) for c in range(3)]) / len(matrix)
-    right = torch.stack([matrix.mT @ (wanted[:, c] * trust[:, c]) for c in range(3)]) / len(matrix)
+    trust = trust / trust.mean().clamp_min(1e-12)
+    equations = []
+    for channel in range(3):
+        matrix = rows(channel)
+        weighted = matrix * trust[:, channel, None]
+        equations.append((weighted.mT @ matrix / len(matrix), weighted.mT @ wanted[:, channel] / len(matrix)))
+    normal, right = (torch.stack(parts) for parts in zip(*equations, strict=True))
     scale = normal.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
-    apart, solid = _differences().to(matrix), _solid_angles().to(matrix)
+    apart, solid = _differences().to(normal), solid_angles().to(normal)
     normal = normal + scale * (RIDGE * torch.diag(solid) + SMOOTH * apart.mT @ apart)
-    colored = WHITE * scale * (torch.eye(3) - 1 / 3).to(matrix)
+    colored = WHITE * scale * (torch.eye(3) - 1 / 3).to(normal)
     step = 1 / (torch.linalg.eigvalsh(normal).amax() + 2 * WHITE * scale * solid.max())
     x = torch.full_like(right, float(wanted.mean().clamp_min(0.01))) if start is None else start.mT.contiguous()
     ahead, momentum = x, 1.0

@@ -58,6 +58,24 @@ class Transfer:
         return adaptive_avg_pool2d(seen.permute(2, 0, 1)[None], (ROWS, 2 * ROWS))[0].flatten(1).mT
 
 
+def solid_angles() -> Tensor:
+    """(R * 2R,) of the cells, with mean 1."""
+    edges = torch.linspace(0, math.pi, ROWS + 1, dtype=torch.float64).cos()
+    return ((edges[:-1] - edges[1:]) * (ROWS / 2)).float().repeat_interleave(2 * ROWS)
+
+
+def cell_directions(rotation: Tensor) -> Tensor:
+    """(R * 2R, 3) unit, of the cells' middles."""
+    uv = (_corners() + 0.5) / torch.tensor([2 * ROWS, ROWS])
+    return Environment(torch.ones(2, 4, 3), rotation).directions(uv.to(rotation))
+
+
+def _corners() -> Tensor:
+    """(R * 2R, 2) column and row of each cell."""
+    v, u = torch.meshgrid(torch.arange(ROWS), torch.arange(2 * ROWS), indexing="ij")
+    return torch.stack([u, v], -1).reshape(-1, 2).float()
+
+
 def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, seed: int = 0) -> Transfer:
     """Transfer to (N, 3) places above the proxy with (N, 3) unit normals, world, by a grid of this `rotation`.
 
@@ -65,11 +83,8 @@ def bake(proxy: Proxy, places: Tensor, normals: Tensor, rotation: Tensor, *, see
     One ray a cell, somewhere within it, as neighbouring points average.  Not differentiated.
     """
     generator = torch.Generator().manual_seed(seed)
-    edges = torch.linspace(0, math.pi, ROWS + 1, dtype=torch.float64).cos()
-    solid = ((edges[:-1] - edges[1:]) * math.pi / ROWS).float().repeat_interleave(2 * ROWS)
-    v, u = torch.meshgrid(torch.arange(ROWS), torch.arange(2 * ROWS), indexing="ij")
-    corner = torch.stack([u, v], -1).reshape(-1, 2).float()
-    frame = Environment(torch.ones(2, 4, 3), rotation)
+    solid = solid_angles() * (4 * math.pi / (2 * ROWS * ROWS))
+    corner, frame = _corners(), Environment(torch.ones(2, 4, 3), rotation)
     weights, bounced = [], []
     for start in range(0, len(places), max(1, _RAYS // len(corner))):
         part = slice(start, start + max(1, _RAYS // len(corner)))

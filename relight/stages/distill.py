@@ -12,7 +12,7 @@ from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, begin
-from relight.fit.judge import TURNED, judge
+from relight.fit.judge import TURNED, Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -310,7 +310,7 @@ class _Distillation:
         """Metallic and roughness of the kinds, and base colour where it was found for another metallic."""
         with torch.no_grad():
             before = self._gaussians().channels["metallic"]
-            verdict = judge(self._places().in_views(self.views, self.light), shared.shares)
+            verdict = judge(Trials.of(self._places().in_views(self.views, self.light)), shared.shares)
             for name, found in (("metallic", verdict.metallic), ("roughness", verdict.roughness)):
                 shared.set(name, found.clamp(0.03, 0.97).logit())
             turned = (self._gaussians().channels["metallic"] - before).abs() > TURNED

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, Beginning, begin
-from relight.fit.judge import TURNED, judge
+from relight.fit.judge import TURNED, Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
 from relight.fit.places import Places
@@ -252,7 +252,7 @@ class _TextureFit:
 
     def _judge(self, begun: Beginning) -> None:
         """Roughness and metallic of all texels, and base colour of kinds that were found to be more or less metal."""
-        verdict = judge(self.places.in_views(self.views, self.light), begun.shares)
+        verdict = judge(Trials.of(self.places.in_views(self.views, self.light)), begun.shares)
         metallic = torch.where(verdict.metallic.isfinite(), verdict.metallic, begun.metallic).clamp(0.03, 0.97)
         roughness = torch.where(verdict.roughness.isfinite(), verdict.roughness, begun.roughness).clamp(0.03, 0.97)
         with torch.no_grad():

@@ -154,7 +154,7 @@ def test_the_closed_form_guess_is_a_start_too(capture, tmp_path):
 def test_photographs_under_several_lights(tmp_path, lighting, measured):
     scene = photographed_ball(tmp_path, size=40, lighting=lighting)
     given = replace(lighting, measured=True) if measured else Lighting(follows_camera=lighting.follows_camera)
-    off, found, _ = found_colors(replace(scene, light=given), tmp_path, iterations=80, start="guess")
+    off, found, _ = found_colors(replace(scene, light=given), tmp_path, iterations=120, start="guess")
     assert found.light is not None and off < (0.15 if measured else 0.2)
     assert found.light.follows_camera == lighting.follows_camera and list(found.light.maps) == list(lighting.maps)
     for name, truth in lighting.maps.items():
