@@ -68,7 +68,7 @@ def answers(moves: int) -> dict[str, dict[str, float]]:
     server = viewer_module("server").Server(port=0)
     app = viewer_module("app").App(server, lights.Library(None, scene.frame.up), {}, "subject")
     app.keep("subject", content.Content("subject", scene))
-    app.folders["subject"] = Path()
+    app.sources["subject"] = content.Source(Path())
     with app.serving(), Client(server.viser.get_port()) as client:
         client.wait(client.move(0.0), 640)
         session = next(iter(app.sessions.values()))
@@ -160,7 +160,7 @@ def _capture(folder: Path) -> Scene:
     capture = folder / "capture"
     (capture / "images").mkdir(parents=True)
     scene, frames, focal = subject(20_000), [], 128 / math.tan(0.4)
-    painter = viewer_module("painter").Painter(scene, None)
+    painter = viewer_module("splat_painter").SplatPainter(scene, None)
     display = viewer_module("display").Display("radiance")
     for i in range(16):
         eye = 4 * torch.tensor([math.sin(0.4 * i), 0.3, math.cos(0.4 * i)])

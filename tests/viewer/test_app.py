@@ -26,8 +26,8 @@ from relight.viewer.content import Content, capture, find, gallery, load, save_s
 from relight.viewer.display import Display, Lighting, Shared
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.live import Live
-from relight.viewer.painter import Painter
 from relight.viewer.server import Server
+from relight.viewer.splat_painter import SplatPainter
 
 pytestmark = pytest.mark.filterwarnings("ignore:Queued a")
 
@@ -68,9 +68,10 @@ def test_clients_have_displays_of_their_own_and_edits_in_common(served):
         first.change(mode="normal")
         assert (first.display.mode, second.display.mode) == ("normal", "final")
         pictures = second.pictures
-        first.drag((0.0, 0.0), (1.0, 1.0), through=True, how="replace")
-        assert first.selected is not None and int(first.selected.sum()) == 400 and second.selected is None
-        app.shown(app.first).document.hide(first.selected)
+        first.selection.drag((0.0, 0.0), (1.0, 1.0), through=True)
+        mask = first.selection.mask
+        assert mask is not None and int(mask.sum()) == 400 and second.selection.mask is None
+        app.shown(app.first).document.hide(mask)
         until(lambda: second.pictures > pictures)
         assert float(second.painter().gaussians.opacities.max()) < 1e-9
         text = first.shared()
@@ -128,11 +129,11 @@ def test_a_scene_file_shows_its_capture_and_then_its_run(scene, tmp_path, monkey
     assert content.scene.gaussians is not None and len(content.scene.gaussians) == 0, "structure from motion left none"
     camera = Camera.from_fov(content.scene.views[0].camera.world_from_camera, 0.7, 32, 24)
     for mode in ("final", "depth", "points"):
-        assert float(Painter(content.scene, Lamps(Library())).paint(camera, Display(mode)).max()) == 0
+        assert float(SplatPainter(content.scene, Lamps(Library())).paint(camera, Display(mode)).max()) == 0
     with open_app(file, Server(port=0), None).serving() as app, Client(app.server.viser.get_port()) as client:
         client.wait(client.move(0.0), 1)
         (session,) = app.sessions.values()
-        until(lambda: len(session._frustums) == 6)
+        until(lambda: len(session.viewpoint._frustums) == 6)
     stage = tmp_path / "run" / "01-radiance"
     stage.mkdir(parents=True)
     save_scene(scene, stage, key="a")
@@ -167,8 +168,8 @@ def test_what_can_be_looked_at(scene, tmp_path):
 def test_every_kind_of_splat_file_is_shown(scene, camera, tmp_path, suffix):
     write_splat(scene.gaussians, tmp_path / f"balls{suffix}")
     found = load(find(tmp_path / f"balls{suffix}")).scene
-    expected = Painter(scene, Lamps(Library())).paint(camera, Display("radiance"))
-    shown = Painter(found, Lamps(Library())).paint(camera, Display("radiance"))
+    expected = SplatPainter(scene, Lamps(Library())).paint(camera, Display("radiance"))
+    shown = SplatPainter(found, Lamps(Library())).paint(camera, Display("radiance"))
     assert float((shown - expected).abs().mean()) < 0.01
 
 
