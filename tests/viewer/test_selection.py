@@ -52,12 +52,16 @@ class Desk:
     def _changed(self) -> None:
         self.changes += 1
 
+    @property
+    def mask(self) -> torch.Tensor:
+        assert self.selection.mask is not None
+        return self.selection.mask
+
     def click(self, thing: int, means: str = OBJECT, **more) -> torch.Tensor:
         on = CENTERS[thing - 1] if thing else torch.tensor([0.0, -0.6, 0.0])
         x, y = (self.camera.project(on)[0] / torch.tensor([160, 120])).tolist()
         self.selection.click(x, y, Click(means), **more)
-        assert self.selection.mask is not None
-        return self.selection.mask
+        return self.mask
 
 
 def overlap(chosen: torch.Tensor, truth: torch.Tensor) -> float:
@@ -93,7 +97,7 @@ def test_a_click_means_the_thing_that_is_there(plain):
 def test_a_click_beside_everything_selects_nothing(plain):
     desk = Desk(plain[0])
     desk.selection.click(0.01, 0.01, Click(OBJECT))
-    assert desk.selection.mask is not None and not bool(desk.selection.mask.any())
+    assert not bool(desk.mask.any())
 
 
 def test_each_selection_can_be_taken_back(plain):
@@ -103,8 +107,8 @@ def test_each_selection_can_be_taken_back(plain):
     desk.selection.drag((0.0, 0.0), (1.0, 1.0), through=True)
     desk.selection.clear()
     assert desk.changes == 3 and desk.selection.mask is None
-    assert desk.selection.back() and int(desk.selection.mask.sum()) > 1000
-    assert desk.selection.back() and torch.equal(desk.selection.mask, red)
+    assert desk.selection.back() and int(desk.mask.sum()) > 1000
+    assert desk.selection.back() and torch.equal(desk.mask, red)
     assert desk.selection.back() and desk.selection.mask is None and not desk.selection.back()
     for _ in range(2 * STEPS_BACK):
         desk.selection.clear()
@@ -137,14 +141,14 @@ def test_words_select_as_clicks_do(featured, plain):
     Reader.made = 0
     assert desk.selection.knows_words() and Reader.made == 0, "known without loading the teacher"
     desk.selection.words("red ball")
-    assert desk.selection.mask is not None and overlap(desk.selection.mask, of == RED) > 0.9
+    assert overlap(desk.mask, of == RED) > 0.9
     desk.selection.words(" table ", how="add")
-    assert overlap(desk.selection.mask, of != BLUE) > 0.9
+    assert overlap(desk.mask, of != BLUE) > 0.9
     assert Reader.made == 1, "and then loaded once"
-    assert desk.selection.back() and overlap(desk.selection.mask, of == RED) > 0.9
+    assert desk.selection.back() and overlap(desk.mask, of == RED) > 0.9
     document = desk.shown.document
     assert document is not None
-    document.delete(desk.selection.mask)
+    document.delete(desk.mask)
     with pytest.raises(RelightError, match="write what"):
         desk.selection.words("  ")
     before = desk.selection.mask
