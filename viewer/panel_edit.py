@@ -137,6 +137,7 @@ class EditTab:
                 )
                 self._do(lambda: session.selection.click(float(x), float(y), click, how=self._how.value))
 
+            session.selection.prepare()
         elif tool == "box":
 
             @scene.on_rect_select()

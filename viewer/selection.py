@@ -105,6 +105,13 @@ class Selection:
         basis = shown.selector.scene.feature_basis
         return basis is not None and may_know_words(basis)
 
+    def prepare(self) -> None:
+        """Find out what belongs together, so that the first click need not wait for it."""
+        shown = self._shown()
+        if shown is not None and shown.selector is not None:
+            with self._alone(shown):
+                _ = shown.selector.graph
+
     def click(self, x: float, y: float, click: Click, *, how: str = "replace") -> None:
         """Select what is at (x, y), 0 to 1.  Raises RelightError."""
         shown, camera = self._shown(), self._camera()
