@@ -35,7 +35,7 @@ LIVE = "the fit"
 @dataclass
 class Shown:
     """A content and what draws it.  document: a splat's edits.  selector: what knows its things, None for nothing.
-    asking: held by who asks it.  asked: somebody did, so that what it works out once is there, or nearly.
+    asking: held by who asks it.  asked: for what it was, which is worked out once.
     """
 
     content: Content
@@ -43,7 +43,7 @@ class Shown:
     document: Document | None = None
     selector: Selector | None = None
     asking: threading.Lock = field(default_factory=threading.Lock)
-    asked: bool = False
+    asked: set[str] = field(default_factory=set)
 
 
 class App:

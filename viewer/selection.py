@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ HOW = ("replace", "add", "subtract")
 STEPS_BACK = 20
 LONGEST = 480
 """Pixels of the longer side of the pictures that tell things apart; a click waits for them."""
+THINGS = "Finding out what belongs together"
 NO_WORDS = "Words need features of a teacher that knows them: run the stage `features` with `teacher: clip`."
 
 
@@ -109,7 +111,7 @@ class Selection:
         """Find out what belongs together, so that the first click need not wait for it."""
         shown = self._shown()
         if shown is not None and shown.selector is not None:
-            with self._alone(shown):
+            with self._alone(shown, THINGS):
                 _ = shown.selector.graph
 
     def click(self, x: float, y: float, click: Click, *, how: str = "replace") -> None:
@@ -122,7 +124,7 @@ class Selection:
         if click.means in self.meanings() and click.means != NEAR and bool(found.any()):
             assert shown.selector is not None
             near, by = window(camera, x, y), "object" if click.means == OBJECT else "similarity"
-            with self._alone(shown):
+            with self._alone(shown, THINGS):
                 seeds = shown.selector.seeds_at(near, near.width / 2, near.height / 2, drawn)
                 selection = shown.selector.select(
                     seeds, by=by, detail=click.detail, threshold=click.threshold, whole=click.means == ALIKE
@@ -145,17 +147,17 @@ class Selection:
             raise RelightError("write what to select, for instance: a wooden chair")
         if shown is None or shown.selector is None or not self.knows_words():
             raise RelightError(NO_WORDS)
-        with self._alone(shown):
+        with self._alone(shown, "Loading the teacher"):
             found = shown.selector.select(Prompt(text=text.strip())).share > 0.5
         if not bool(found.any()):
             raise RelightError(f"nothing here is more like {text.strip()!r} than like anything else")
         self._take(found, how)
 
-    def _alone(self, shown: Shown):
-        """One client at a time: the first one waits for what the others then have."""
-        if not shown.asked:
-            shown.asked = True
-            self._say("Finding out what belongs together: this once, it takes some seconds")
+    def _alone(self, shown: Shown, for_what: str) -> threading.Lock:
+        """One client at a time; says so the first time, when what all others then have is worked out."""
+        if for_what not in shown.asked:
+            shown.asked.add(for_what)
+            self._say(f"{for_what}: this once, it takes some seconds")
         return shown.asking
 
     def _take(self, found: Tensor, how: str) -> None:
