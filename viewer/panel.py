@@ -236,8 +236,13 @@ _COMPARISONS: dict[str, Callable[[Session], None]] = {
 def _comparisons(session: Session) -> tuple[str, ...]:
     """Those that there is something for."""
     scene, names = session.scene, session.app.names()
-    have = {"off": True, "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
-            "before": len(session.app.sources) > 1, "mesh": any(name + MESH in names for name in names)}  # fmt: skip
+    of_meshes = [source.mesh for source in session.app.sources.values()]
+    have = {
+        "off": True,
+        "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
+        "before": max(of_meshes.count(True), of_meshes.count(False)) > 1,
+        "mesh": any(name + MESH in names for name in names),
+    }
     return tuple(name for name in _COMPARISONS if have[name])
 
 
