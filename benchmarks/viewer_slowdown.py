@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -165,13 +166,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0, help="of measuring")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn")
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     found = rounds(arguments.minutes, arguments.seconds)
-    costs = {f"{turn} clients": slower(found, str(turn)) for turn in CLIENTS}
+    costs = {f"{turn} client{'' if turn == 1 else 's'}": slower(found, str(turn)) for turn in CLIENTS}
     record(
-        "viewer_slowdown", costs["1 clients"]["median"], "per cent",
+        "viewer_slowdown", costs["1 client"]["median"], "per cent",
         detail={
             "title": "viewer: steps of a fit take longer with one client that moves all the time",
             "per cent longer": {**costs, "no viewer, twice": slower(found, LAST)},
+            "load average before and after": [round(load, 1), round(os.getloadavg()[0], 1)],
             "rounds": len(found), "seconds of a turn": arguments.seconds,
             "milliseconds of a step without": round(1e3 * statistics.median(r[FIRST] for r in found), 1),
         },
