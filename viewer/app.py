@@ -5,20 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from relight.errors import RelightError
+from relight.fit.select import Selector
 
-from .content import Content, capture, find, gallery, load
+from .content import MESH, Content, Source, capture, find, gallery, load
 from .document import Document
 from .lights import Lamps, Library
 from .live import Live
+from .mesh_painter import MeshPainter
 from .painter import Painter
 from .renderer import Renderer
+from .selection import selector_of
 from .server import Server
 from .session import Session
+from .splat_painter import SplatPainter
 
 TICK = 0.5
 """Seconds between two looks at a fit."""
@@ -30,23 +34,29 @@ LIVE = "the fit"
 
 @dataclass
 class Shown:
-    """A content with its edits and what draws it."""
+    """A content and what draws it.  document: a splat's edits.  selector: what knows its things, None for nothing.
+    asking: held by who asks it.  asked: for what it was, which is worked out once.
+    """
 
     content: Content
-    document: Document
     painter: Painter
+    document: Document | None = None
+    selector: Selector | None = None
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    asked: set[str] = field(default_factory=set)
 
 
 class App:
     """Open with `serving`.
 
-    gallery: stage folders or files by name.  first: the name that clients see first.  live: a fit to watch.
+    sources: what there is to see, by name.  first: the name that clients see first.  live: a fit to watch.
     """
 
     def __init__(
-        self, server: Server, library: Library, folders: Mapping[str, Path], first: str | None, live: Live | None = None
-    ):
-        self.server, self.library, self.folders, self.live = server, library, dict(folders), live
+        self, server: Server, library: Library, sources: Mapping[str, Source], first: str | None,
+        live: Live | None = None,
+    ):  # fmt: skip
+        self.server, self.library, self.sources, self.live = server, library, dict(sources), live
         self.lamps = Lamps(library)
         self.first = LIVE if live is not None else first
         self.renderer = Renderer(live.duty if live is not None else lambda: 1.0)
@@ -64,26 +74,33 @@ class App:
 
     def names(self) -> list[str]:
         """Of all that can be shown."""
-        return [*([LIVE] if self.live is not None else []), *self.folders]
+        return [*([LIVE] if self.live is not None else []), *([LIVE + MESH] if LIVE + MESH in self._shown else []),
+                *self.sources]  # fmt: skip
 
     def shown(self, name: str) -> Shown | None:
         """Loaded when first asked for; None for a fit that has given nothing yet.  Raises RelightError."""
         with self._lock:
-            if name not in self._shown and name in self.folders:
-                self.keep(name, load(self.folders[name]))
+            if name not in self._shown and name in self.sources:
+                source = self.sources[name]
+                self.keep(name, load(source.path, mesh=source.mesh))
             elif name not in self._shown and name != LIVE:
                 raise RelightError(f"{name}: no such stage in this run")
             return self._shown.get(name)
 
-    def keep(self, name: str, content: Content, *, rays: bool = True) -> None:
-        """Show this content under a name.  rays: with shadows, which are worked out in the background."""
+    def keep(self, name: str, content: Content, *, lasting: bool = True) -> None:
+        """Show this content under a name.  lasting: for longer than a second, so that what takes minutes of work in the
+        background, or at the first click, is worth it: shadows, and what belongs together."""
         if self.library.up is None:
             self.library.up = content.scene.frame.up
         self.library.beside(content.scene)
+        if content.mesh:
+            self._shown[name] = Shown(content, MeshPainter(content.scene, self.lamps))
+            return
         assert content.scene.gaussians is not None
         document = Document(content.scene.gaussians, self.changed)
-        painter = Painter(content.scene, self.lamps, rays=rays)
-        self._shown[name] = Shown(content, document, painter)
+        painter = SplatPainter(content.scene, self.lamps, rays=lasting)
+        selector = selector_of(content.scene) if lasting and not content.captured else None
+        self._shown[name] = Shown(content, painter, document, selector)
         if not painter.ready:
             threading.Thread(target=self._prepare, args=(painter,), name="relight-viewer-rays", daemon=True).start()
 
@@ -163,18 +180,22 @@ class App:
             content = Content(LIVE, scene)
         with self._lock:
             self._number = number
-            # Shadows are worked out for minutes of shading, not for a state that lasts a second.
-            self.keep(LIVE, content, rays=not self.live.running)
+            self.keep(LIVE, content, lasting=not self.live.running)
+            if content.scene.asset is not None and not self.live.running:
+                self.keep(LIVE + MESH, replace(content, mesh=True))
         return True
 
 
 def open_app(source: Path | None, server: Server, lights: Path | None, live: Live | None = None) -> App:
-    """An app for a run, a stage folder, a splat file or a scene file; for a fit, None and `live`."""
+    """An app for a run, a stage folder, a splat or model file or a scene file; for a fit, None and `live`."""
     if source is None:
         return App(server, Library(lights), {}, None, live)
     source = find(source)
-    content, folders = load(source), gallery(source)
-    first = content.folder.name if content.folder is not None else content.name
-    app = App(server, Library(lights, content.scene.frame.up), {**folders, first: source}, first)
+    content = load(source)
+    assert content.folder is not None
+    mesh = content.mesh and content.folder.is_dir()
+    first = content.folder.name + (MESH if mesh else "")
+    sources = gallery(source) | {first: Source(content.folder, mesh)}
+    app = App(server, Library(lights, content.scene.frame.up), sources, first)
     app.keep(first, content)
     return app

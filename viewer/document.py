@@ -58,6 +58,11 @@ class Document:
         return replace(now.gaussians, logit_opacity=now.gaussians.logit_opacity.masked_fill(away, GONE))
 
     @property
+    def visible(self) -> Tensor:
+        """(N,) bool: neither hidden nor deleted."""
+        return ~(self._now.hidden | self._now.deleted)
+
+    @property
     def kept(self) -> Tensor:
         """(N,) bool: not deleted."""
         return ~self._now.deleted
@@ -149,19 +154,24 @@ def pick(gaussians: Gaussians, camera: Camera, x: float, y: float, *, reach: flo
     Nothing where nothing is drawn.  extent: of the scene, world units.
     """
     none = torch.zeros(len(gaussians), dtype=torch.bool)
-    # A few pixels around the place: one alone may fall through a gap.
-    window, column, row = 5, round(x * camera.width - 2.5), round(y * camera.height - 2.5)
-    near = replace(camera, width=window, height=window, cx=camera.cx - column, cy=camera.cy - row)
+    near = window(camera, x, y)
     with torch.no_grad():
         image = render(create_rasterizer(), gaussians, near, options=RasterOptions.for_extent(extent))
     depth = image.median_depth[image.median_depth > 0]
     if len(depth) == 0:
         return none
-    ray = near.local_rays(torch.tensor([window / 2, window / 2])) * depth.median()
+    ray = near.local_rays(torch.tensor([near.width / 2, near.height / 2])) * depth.median()
     place = near.world_from_camera[:3, :3] @ ray + near.position
     distance = (gaussians.means - place).norm(dim=1).masked_fill(gaussians.opacities <= FAINT, torch.inf)
     # What is seen may be the soft edge of a large Gaussian, farther from its centre than the reach.
     return distance < max(reach, 1.001 * float(distance.min()))
+
+
+def window(camera: Camera, x: float, y: float) -> Camera:
+    """A few pixels of a picture around (x, y), 0 to 1: one alone may fall through a gap."""
+    side = 5
+    column, row = round(x * camera.width - side / 2), round(y * camera.height - side / 2)
+    return replace(camera, width=side, height=side, cx=camera.cx - column, cy=camera.cy - row)
 
 
 def box(

@@ -11,6 +11,7 @@ import numpy as np
 from relight.errors import RelightError
 from relight.export.images import encoded_bytes
 
+from .content import MESH
 from .display import BACKGROUNDS, MODES
 from .panel_edit import EditTab
 from .panel_light import LightTab
@@ -99,11 +100,14 @@ class Panel:
         self._meaning.content = f"*{MODES[self._mode.value]}*"
         _set(self._other, display.other or NONE)
         _set(self._background, display.background)
+        for handle, first in ((self._name, ()), (self._beside, (SAME,))):
+            # A fit that ends may have made a mesh.
+            if tuple(handle.options) != (*first, *session.app.names()):
+                handle.options = (*first, *session.app.names())
+        _set(self._name, session.name)
         _set(self._beside, session.beside or SAME)
         self.light.follow()
         self.edit.follow()
-        if shown is not None and len(session.app.names()) and self._name.value != session.name:
-            _set(self._name, session.name)
 
     def _view(self) -> None:
         gui, session = self.gui, self.session
@@ -129,10 +133,10 @@ class Panel:
             scene = session.scene
             count = 0 if scene is None or scene.views is None else len(scene.views)
             cameras = gui.add_checkbox("Show cameras", session.with_cameras, hint="click one to jump in")
-            cameras.on_update(lambda e: session.show_cameras(e.target.value))
+            cameras.on_update(lambda e: session.viewpoint.show_cameras(e.target.value))
             if count > 1:
                 number = gui.add_slider("Jump to", 1, count, 1, 1)
-                number.on_update(lambda e: session.jump(int(e.target.value) - 1))
+                number.on_update(lambda e: session.viewpoint.jump(int(e.target.value) - 1))
         with gui.add_folder("Take away"):
             gui.add_button("Screenshot", icon=None).on_click(spoken(session, lambda _: self._screenshot()))
             link = gui.add_button(
@@ -224,15 +228,21 @@ class FitTab:
 _COMPARISONS: dict[str, Callable[[Session], None]] = {
     "photo": lambda session: session.compare_with_photo(),
     "before": lambda session: session.compare_with_before(),
+    "mesh": lambda session: session.compare_with_mesh(),
     "off": lambda session: session.compare_nothing(),
 }
 
 
 def _comparisons(session: Session) -> tuple[str, ...]:
     """Those that there is something for."""
-    scene = session.scene
-    have = {"off": True, "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
-            "before": len(session.app.folders) > 1}  # fmt: skip
+    scene, names = session.scene, session.app.names()
+    of_meshes = [source.mesh for source in session.app.sources.values()]
+    have = {
+        "off": True,
+        "photo": scene is not None and scene.views is not None and len(scene.views) > 0,
+        "before": max(of_meshes.count(True), of_meshes.count(False)) > 1,
+        "mesh": any(name + MESH in names for name in names),
+    }
     return tuple(name for name in _COMPARISONS if have[name])
 
 

@@ -169,7 +169,7 @@ class LightTab:
         if scene is None:
             return
         up = torch.tensor(scene.frame.up or (0.0, -1.0, 0.0))
-        camera = session.camera()
+        camera = session.viewpoint.camera()
         side = torch.zeros(3) if camera is None else camera.world_from_camera[:3, 0]
         forward = torch.zeros(3) if camera is None else camera.forward
         place = torch.tensor(scene.frame.center) + 0.3 * scene.frame.radius * (up + 0.7 * side - 0.7 * forward)

@@ -40,7 +40,7 @@ class PathTab:
         self._bar = gui.add_progress_bar(0.0, visible=False)
 
     def _add(self) -> None:
-        camera = self.session.camera()
+        camera = self.session.viewpoint.camera()
         if camera is not None:
             self.session.keys.append(camera)
             self._told()

@@ -15,25 +15,24 @@ from torch import Tensor
 from relight.errors import RelightError
 from relight.export.images import to_bytes
 from relight.geometry.camera import Camera
-from relight.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
+from relight.geometry.transforms import rotation_from_quaternion
 from relight.scene import Scene
 
+from .content import MESH
 from .display import ESTIMATED, PHOTOGRAPHED, Display, Shared, finite
-from .document import box, pick
 from .page import Page
-from .painter import Beside, Painter
+from .painter import Painter
 from .panel import Panel
+from .photos import nearest
 from .renderer import Request
+from .selection import Selection
+from .split import Beside
+from .viewpoint import Viewpoint
 
 if TYPE_CHECKING:
     from .app import App, Shown
 
-LONGEST = 1280
-"""Pixels of the longer side of a full picture."""
 QUALITY = {"quick": 60, "full": 85, "refined": 92}
-THUMBNAIL = 128
-"""Pixels of the longer side of the photographs in the frustums."""
-MOST_FRUSTUMS = 200
 
 
 class Session:
@@ -43,12 +42,12 @@ class Session:
         self.app, self.client = app, client
         self.display = Display()
         self.name, self.beside = app.first, ""
-        self.selected: Tensor | None = None
+        self.viewpoint = Viewpoint(client, lambda: self.scene)
+        self.selection = Selection(lambda: self.shown, self.viewpoint.camera, self._selected, self.say)
         self.keys: list[Camera] = []
         self.kind = ""
         self.pictures = 0
         self._lock = threading.RLock()
-        self._frustums: list[Any] = []
         self._ended = False
         self.panel = Panel(self)
         self.page = Page(self._heard)
@@ -58,13 +57,13 @@ class Session:
     def begin(self) -> None:
         """Place the camera, build the panel, ask for the first picture."""
         self.app.renderer.open(self.client.client_id, self._deliver, self.say)
-        self.look_from_start()
+        self.viewpoint.start(all_cameras=self.with_cameras)
         self.panel.build()
         self.client.camera.on_update(lambda _: self.ask(moving=True))
         self._show_divider()
         self.app.server.open_page(self.client, self.page)
         self.ask(moving=True)
-        self.show_cameras(self.with_cameras)
+        self.viewpoint.show_cameras(self.with_cameras)
         if self._ended:
             # The browser left in the meantime: what was opened since is closed again.
             self.end()
@@ -72,6 +71,7 @@ class Session:
     def end(self) -> None:
         """The browser is gone."""
         self._ended = True
+        self.viewpoint.end()
         self.panel.end()
         self.app.server.pages.remove(self.page)
         self.app.renderer.close(self.client.client_id)
@@ -86,8 +86,8 @@ class Session:
         if self._ended:
             return
         shown = self.shown
-        if self.selected is not None and (shown is None or len(self.selected) != len(shown.document.gaussians)):
-            self.selected = None
+        if shown is not None and shown.document is not None:
+            self.selection.keep_for(len(shown.document.gaussians))
         self.panel.follow()
         self.ask(moving=False)
 
@@ -115,22 +115,9 @@ class Session:
     def painter(self) -> Painter | None:
         """What draws for this client, with all edits and its selection."""
         shown = self.shown
-        return None if shown is None else shown.painter.edited(shown.document.gaussians, self.selected)
-
-    def camera(self) -> Camera | None:
-        """Of the browser's window; None before it has said anything, and for nonsense."""
-        c = self.client.camera
-        wxyz, position = torch.tensor(list(c.wxyz)).float(), torch.tensor(list(c.position)).float()
-        numbers = torch.cat([wxyz, position, torch.tensor([float(c.fov)])])
-        if not bool(torch.isfinite(numbers).all()) or float(wxyz.norm()) < 1e-6 or not 1e-3 < float(c.fov) < 3.1:
-            return None
-        height, width = c.image_height, c.image_width
-        if not (isinstance(height, int) and isinstance(width, int) and 0 < height < 1 << 15 and 0 < width < 1 << 15):
-            return None
-        pose = torch.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(wxyz), position
-        scale = min(1.0, LONGEST / max(height, width))
-        return Camera.from_fov(pose, float(c.fov), max(1, round(width * scale)), max(1, round(height * scale)))
+        if shown is None or shown.document is None:
+            return None if shown is None else shown.painter
+        return shown.painter.edited(shown.document.gaussians, self.selection.mask)
 
     def ask(self, *, moving: bool) -> None:
         """For a picture of what is wanted now."""
@@ -139,13 +126,13 @@ class Session:
 
     def request(self) -> Request | None:
         """What is wanted now; None if there is nothing to draw yet."""
-        painter, camera = self.painter(), self.camera()
+        painter, camera = self.painter(), self.viewpoint.camera()
         if painter is None or camera is None:
             return None
         other = self.app.shown(self.beside) if self.beside else None
-        if other is not None:
-            return Request(Beside(painter, other.painter), camera, self.display)
-        return Request(painter, camera, self.display)
+        if other is None and self.display.other is None:
+            return Request(painter, camera, self.display)
+        return Request(Beside(painter, painter if other is None else other.painter), camera, self.display)
 
     def change(self, moving: bool = True, **values: Any) -> None:
         """Of the display."""
@@ -164,24 +151,38 @@ class Session:
 
     def compare_with_photo(self) -> None:
         """The photograph left of the divider, what is rendered right of it, from where the nearest one was taken."""
-        scene, camera = self.scene, self.camera()
+        scene, camera = self.scene, self.viewpoint.camera()
         if scene is None or scene.views is None or camera is None:
             return
-        poses = torch.stack([view.camera.world_from_camera for view in scene.views])
-        apart = (poses[:, :3, 3] - camera.position).norm(dim=1) / scene.frame.radius
-        self.jump(int((apart + (poses[:, :3, 2] - camera.forward).norm(dim=1)).argmin()))
+        self.viewpoint.jump(nearest(scene, camera)[0])
         self.compare_nothing()
         self.change(mode="photo", other="final", divider=0.5)
         self.panel.follow()
 
     def compare_with_before(self) -> None:
-        """The stage before this one left of the divider.  Raises RelightError for the first."""
-        names, now = list(self.app.folders), self.beside or self.name
+        """The stage before this one left of the divider, meshes with meshes.  Raises RelightError for the first."""
+        sources, now = self.app.sources, self.beside or self.name
+        mesh = now in sources and sources[now].mesh
+        names = [name for name, source in sources.items() if source.mesh == mesh]
         at = names.index(now) if now in names else len(names) - 1
-        if at == 0:
+        if at <= 0:
             raise RelightError("there is no stage before this one")
-        self.show(names[at - 1])
-        self.compare(names[at])
+        self._compare(names[at - 1], names[at])
+
+    def compare_with_mesh(self) -> None:
+        """The splat left of the divider, the mesh that was made of it right.  Raises RelightError for a stage without
+        both."""
+        names, now = self.app.names(), (self.beside or self.name or "").removesuffix(MESH)
+        if now not in names or now + MESH not in names:
+            both = [name for name in names if name + MESH in names]
+            if not both:
+                raise RelightError("there is no stage with both a splat and a mesh")
+            now = both[-1]
+        self._compare(now, now + MESH)
+
+    def _compare(self, left: str, right: str) -> None:
+        self.show(left)
+        self.compare(right)
         self.change(other=None, divider=0.5)
         self.panel.follow()
 
@@ -203,7 +204,8 @@ class Session:
         """Another stage.  Raises RelightError."""
         self.app.shown(name)
         with self._lock:
-            self.name, self.selected = name, None
+            self.name = name
+            self.selection.forget()
         self._show_divider()
         self.refresh()
 
@@ -220,107 +222,7 @@ class Session:
         """A note in the corner."""
         self.client.add_notification(title, text, auto_close_seconds=8.0)
 
-    # --- the camera
-
-    def look_from_start(self) -> None:
-        """From the first photograph, or from a little above at a splat without any."""
-        scene = self.scene
-        if scene is None:
-            return
-        up = scene.frame.up or (0.0, -1.0, 0.0)
-        center, direction = torch.tensor(scene.frame.center), torch.tensor(up)
-        distance = 2.5 * scene.frame.radius
-        if scene.views is not None and len(scene.views):
-            if not self.with_cameras:
-                self.jump(0)
-                return
-            # All cameras, which are what there is to see.
-            places = torch.stack([view.camera.position for view in scene.views])
-            distance = max(distance, 2.2 * float((places - center).norm(dim=1).max()))
-        side = torch.linalg.cross(direction, torch.eye(3)[int(direction.abs().argmin())])
-        offset = torch.nn.functional.normalize(torch.nn.functional.normalize(side, dim=0) + 0.4 * direction, dim=0)
-        with self.client.atomic():
-            self.client.camera.up_direction = up
-            self.client.camera.position = tuple((center + distance * offset).tolist())
-            self.client.camera.look_at = scene.frame.center
-
-    def jump(self, index: int) -> None:
-        """To where a photograph was taken."""
-        scene = self.scene
-        if scene is None or scene.views is None:
-            return
-        camera = scene.views.camera(index)
-        depth = (torch.tensor(scene.frame.center) - camera.position) @ camera.forward
-        distance = float(depth) if float(depth) > 0.05 * scene.frame.radius else scene.frame.radius
-        with self.client.atomic():
-            self.client.camera.fov = camera.fov_y
-            self.place(camera, distance)
-
-    def place(self, camera: Camera, distance: float) -> None:
-        """Move the browser's camera; it will turn about what is `distance` ahead, world units."""
-        right, own = camera.world_from_camera[:3, 0], -camera.world_from_camera[:3, 1]
-        scene = self.scene
-        up = own if scene is None or scene.frame.up is None else torch.tensor(scene.frame.up)
-        # The scene's up as nearly as the camera's roll allows, so that dragging keeps the horizon.
-        up = up - (up @ right) * right
-        up = own if float(up @ own) < 0.05 else up / up.norm()
-        self.client.camera.up_direction = tuple(up.tolist())
-        self.client.camera.position = tuple(camera.position.tolist())
-        self.client.camera.look_at = tuple((camera.position + distance * camera.forward).tolist())
-
-    def show_cameras(self, visible: bool) -> None:
-        """Frustums with their photographs; a click jumps in."""
-        for handle in self._frustums:
-            handle.remove()
-        self._frustums = []
-        scene = self.scene
-        if not visible or scene is None or scene.views is None:
-            return
-        every = max(1, math.ceil(len(scene.views) / MOST_FRUSTUMS))
-        places = torch.stack([view.camera.position for view in scene.views])[::every]
-        apart = torch.cdist(places, places).fill_diagonal_(torch.inf).min(1).values.median()
-        # Neighbours shall not hide each other, nor the scene.
-        size = float(torch.tensor(0.05 * scene.frame.radius).minimum(0.4 * apart))
-        for i in range(0, len(scene.views), every):
-            lens = scene.views.camera(i)
-            scale = min(1.0, THUMBNAIL / max(lens.width, lens.height))
-            camera, photo = scene.views.camera(i, scale), scene.views.photo(i, scale)
-            if self._ended:
-                return
-            rgb = photo.rgb if photo.alpha is None else photo.rgb * photo.alpha[..., None]
-            handle = self.client.scene.add_camera_frustum(
-                f"/cameras/{i:04d}", camera.fov_y, camera.width / camera.height, scale=size,
-                thickness=1.5, thickness_units="screen",
-                image=to_bytes(rgb), format="jpeg", jpeg_quality=70, color=(230, 150, 60),
-                wxyz=quaternion_from_rotation(camera.world_from_camera[:3, :3]).numpy(),
-                position=camera.position.numpy(),
-            )  # fmt: skip
-            handle.on_click(lambda _, index=i: self.jump(index))
-            self._frustums.append(handle)
-
-    # --- selecting
-
-    def click(self, x: float, y: float, *, reach: float, how: str) -> None:
-        """Select what is at (x, y), 0 to 1.  reach: scene radii.  how: "replace", "add" or "subtract"."""
-        shown, camera = self.shown, self.camera()
-        if shown is None or camera is None:
-            return
-        extent = shown.content.scene.frame.radius
-        found = pick(shown.document.gaussians, camera, x, y, reach=reach * extent, extent=extent)
-        self._select(found & shown.document.kept, how)
-
-    def drag(self, low: tuple[float, float], high: tuple[float, float], *, through: bool, how: str) -> None:
-        """Select what is within a rectangle, corners 0 to 1."""
-        shown, camera = self.shown, self.camera()
-        if shown is None or camera is None:
-            return
-        extent = shown.content.scene.frame.radius
-        found = box(shown.document.gaussians, camera, low, high, through=through, extent=extent)
-        self._select(found & shown.document.kept, how)
-
-    def _select(self, found: Tensor, how: str) -> None:
-        before = torch.zeros_like(found) if self.selected is None else self.selected
-        self.selected = {"replace": found, "add": before | found, "subtract": before & ~found}[how]
+    def _selected(self) -> None:
         self.panel.follow()
         self.ask(moving=False)
 
@@ -352,9 +254,7 @@ class Session:
             self.display, self.beside = display, beside
         pose = torch.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(torch.tensor(found.wxyz)), torch.tensor(found.position)
-        with self.client.atomic():
-            self.client.camera.fov = found.fov
-            self.place(Camera.from_fov(pose, 1.0, 2, 2), found.distance)
+        self.viewpoint.place(Camera.from_fov(pose, 1.0, 2, 2), found.distance, found.fov)
         self._show_divider()
         self.panel.follow()
         self.ask(moving=True)

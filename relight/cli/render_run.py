@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from relight.render.relit import Relit
     from relight.render.relit_mesh import RelitMesh
     from relight.scene import Scene
-    from relight.shading.surface import Surface
 
 SHOWN = ("base_color", "roughness", "metallic", "normal", "progress")
 CHANGED = {"base_color": 3, "roughness": 1, "metallic": 1}
@@ -59,7 +58,7 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
         return captured
     relit = _relit(scene, _changed(scene.gaussians, arguments.set or []))
     if arguments.show:
-        return lambda camera: _over(*_shown(relit, camera, arguments.show), background)
+        return lambda camera: _over(*relit.material(camera, arguments.show), background)
     if arguments.env:
         # Light by way of other surfaces needs materials where rays end; the proxy has only the captured look.
         return _lit(arguments, scene, relit, background, bounces=0)
@@ -78,29 +77,12 @@ def _mesh_painter(arguments: argparse.Namespace, scene: Scene, background: str) 
     if relit.no_shadows:
         print(f"warning: no shadows: {relit.no_shadows}", file=sys.stderr)
     if arguments.show:
-        return lambda camera: _over(*_shown_on_mesh(relit, camera, arguments.show), background)
+        return lambda camera: _over(*relit.material(camera, arguments.show), background)
     if arguments.env:
         return _lit(arguments, scene, relit, background, bounces=arguments.bounces)
     if relit.lighting.main is None:
         raise RelightError(f"{arguments.source}: its light is not known; add --env FILE, or --renderer splat")
     return lambda camera: _over(*relit.photographed(camera), background)
-
-
-def _shown_on_mesh(relit: RelitMesh, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
-    """See `_shown`."""
-    seen = relit.buffer(camera)
-    alpha = seen.spread(seen.alpha[:, None])[..., 0]
-    return seen.spread(_values(seen.surface, name)) * alpha[..., None], alpha
-
-
-def _values(surface: Surface, name: str) -> Tensor:
-    """(N, 3) of a material, as it is shown."""
-    from relight.shading.color import linear_to_srgb
-
-    if name == "normal":
-        return 0.5 + 0.5 * surface.normal
-    found = getattr(surface, name)
-    return linear_to_srgb(found) if name == "base_color" else found[:, None].expand(-1, 3)
 
 
 def _relit(scene: Scene, gaussians: Gaussians) -> Relit:
@@ -129,14 +111,6 @@ def _lit(
         return look.encoded(relit.under(camera, light, estimator), behind)
 
     return picture
-
-
-def _shown(relit: Relit, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
-    """A material as a premultiplied picture, and alpha.  Colours are sRGB-encoded, numbers are not, as glTF has it."""
-    buffer = relit.buffer(camera)
-    values = buffer.progress[:, None].expand(-1, 3) if name == "progress" else _values(buffer.surface, name)
-    alpha = buffer.splat.alpha * buffer.mask
-    return buffer.spread(values) * alpha[..., None], alpha
 
 
 def _over(color: Tensor, alpha: Tensor, background: str) -> Tensor:

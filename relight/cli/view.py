@@ -1,10 +1,11 @@
-"""Look at a run or a splat in a browser: light it, select in it, take it away.
+"""Look at a run, a splat or a textured mesh in a browser: light it, select in it, take it away.
 
 examples:
   relight view runs/fox
   relight view runs/fox/01-radiance --lights hdris/
   relight view scene.yaml                       its run; before there is one, cameras and photographs
   relight view scan.sog --port 9000
+  relight view model.glb                        a textured mesh
   relight view runs/fox --host 0.0.0.0          from other machines, with a token
 """
 
@@ -23,7 +24,9 @@ from relight.errors import RelightError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Source and server."""
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="run, stage folder, scene file (.yaml), splat file")
+    parser.add_argument(
+        "source", metavar="SOURCE", type=Path, help="run, stage folder, scene file (.yaml), splat or model file"
+    )
     add_server_arguments(parser)
 
 

@@ -10,9 +10,11 @@ from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError, RelightError
 from relight.fit.graph import Graph, Surface, Walks, build, connected, nearest, sweep
+from relight.fit.teachers import TextExtractor
 from relight.fit.uplift import Seen, gathered, uplift
-from relight.fit.words import text_of
+from relight.fit.words import speaker
 from relight.geometry.camera import Camera
+from relight.geometry.gaussians import Gaussians
 from relight.plugins import did_you_mean
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import create_rasterizer, render
@@ -73,6 +75,7 @@ class Selector:
         self.options = RasterOptions.for_extent(scene.frame.radius)
         self._graph: Graph | None = None
         self._known: dict[float, Walks] = {}
+        self._speaker: TextExtractor | None = None
 
     @property
     def graph(self) -> Graph:
@@ -83,7 +86,7 @@ class Selector:
 
     def select(
         self,
-        prompt: Prompt,
+        prompt: Prompt | Tensor,
         *,
         by: str = "object",
         threshold: float = 0.6,
@@ -91,13 +94,14 @@ class Selector:
         far: float = FAR,
         detail: float = DETAIL,
     ) -> Selection:
-        """by: "object", as far as borders let a walk from the seeds go; "similarity", by features alone, then
+        """prompt: or (N,) seeds, which sum to 1, as `seeds_at` finds them.
+        by: "object", as far as borders let a walk from the seeds go; "similarity", by features alone, then
         `threshold` is the least cosine.  whole: of similar things, those that don't touch the seeds count too.
         far, detail: of objects, see `Walks` and `sweep`.
 
         Raises RelightError for a prompt that hits nothing, MissingPartError for similarity without features.
         """
-        if prompt.text is not None:
+        if isinstance(prompt, Prompt) and prompt.text is not None:
             return self._named(prompt.text)
         seeds, against = self._seeds(prompt)
         if by == "similarity":
@@ -106,6 +110,13 @@ class Selector:
         inside, _ = sweep(self.graph, order, detail=detail)
         inside = connected(self.graph, inside, seeds > FAINT * seeds.max())
         return Selection(self._softened(order, inside).float(), seeds)
+
+    def seeds_at(self, camera: Camera, x: float, y: float, drawn: Gaussians | None = None) -> Tensor:
+        """(N,) what shows at pixel (x, y) of any camera.  Raises RelightError where nothing does.
+
+        drawn: the scene's Gaussians as that picture has them, some of them hidden, say; None for as they are.
+        """
+        return self._hit(camera, _patch(camera, x, y), f"{x:g},{y:g}", drawn)
 
     def _walks(self, far: float, against: Tensor | None) -> Walks:
         if against is not None:
@@ -142,13 +153,17 @@ class Selector:
         basis, feature = self.scene.feature_basis, self.gaussians.channels.get("feature")
         if basis is None or feature is None:
             raise MissingPartError("select: text needs features; run the stage features with a teacher that knows text")
-        words = normalize(text_of(basis, [text, *NEGATIVES]), dim=1)
+        if self._speaker is None:
+            self._speaker = speaker(basis)
+        words = normalize(self._speaker.text([text, *NEGATIVES]), dim=1)
         cosine = normalize(basis.widened(feature), dim=1) @ words.T
         share = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1)
         return Selection(share, torch.nn.functional.one_hot(share.argmax(), len(share)).float())
 
-    def _seeds(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
+    def _seeds(self, prompt: Prompt | Tensor) -> tuple[Tensor, Tensor | None]:
         """(N,) what the prompt hits, summing to 1, and (N,) what it says is not meant."""
+        if isinstance(prompt, Tensor):
+            return prompt, None
         n = len(self.gaussians)
         if prompt.like is not None:
             if not 0 <= prompt.like < n:
@@ -169,8 +184,9 @@ class Selector:
         outside = (shows[:, 1] > shows[:, 0]) & (shows[:, 1] > 0.1)
         return self._hit(camera, core, f"box: {prompt.box}"), outside.float()
 
-    def _hit(self, camera: Camera, where: Tensor, what: str) -> Tensor:
-        weight = gathered(self.rasterizer, self.gaussians, camera, where[..., None], self.options)[:, 0]
+    def _hit(self, camera: Camera, where: Tensor, what: str, drawn: Gaussians | None = None) -> Tensor:
+        drawn = self.gaussians if drawn is None else drawn
+        weight = gathered(self.rasterizer, drawn, camera, where[..., None], self.options)[:, 0]
         if float(weight.sum()) < 0.05:
             raise RelightError(f"{what}: nothing of the splat is there; choose a pixel that shows the subject")
         weight = torch.where(weight > 0.02 * weight.max(), weight, 0.0)

@@ -23,6 +23,7 @@ from relight.render.transfer import Shadowed, Transfer, bake, mirrored
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
+from relight.shading.look import material_colors
 from relight.shading.shade import Estimator, SplitSum, shade
 
 SAMPLES = 64
@@ -137,6 +138,14 @@ class Relit:
         """The materials that the camera sees."""
         with torch.no_grad():
             return gbuffer(self.rasterizer, self.gaussians, camera, options=self.options)
+
+    def material(self, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) premultiplied, see `material_colors`, and (H, W) alpha.  name: "progress" too."""
+        buffer = self.buffer(camera)
+        of_surface = name != "progress"
+        values = material_colors(buffer.surface, name) if of_surface else buffer.progress[:, None].expand(-1, 3)
+        alpha = buffer.splat.alpha * buffer.mask
+        return buffer.spread(values) * alpha[..., None], alpha
 
     def under(
         self,

@@ -7,7 +7,9 @@ and rays against a proxy that knows no materials.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,7 +24,8 @@ from relight.render.tracing import create_tracer
 from relight.shading.color import linear_to_srgb
 from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
-from relight.shading.shade import Estimator, shade
+from relight.shading.look import material_colors
+from relight.shading.shade import Estimator, SplitSum, shade
 from relight.shading.surface import Surface
 
 SAMPLES = 32
@@ -61,22 +64,30 @@ class RelitMesh:
         with torch.no_grad():
             return surface(self.mesh, camera, self.rasterizer)
 
-    def photographed(self, camera: Camera, name: str | None = None) -> tuple[Tensor, Tensor]:
+    def material(self, camera: Camera, name: str) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) premultiplied, see `material_colors`, and (H, W) alpha; silhouettes antialiased."""
+        with torch.no_grad():
+            picture = render(self.mesh, camera, self.rasterizer, partial(material_colors, name=name))
+        return picture[..., :3], picture[..., 3]
+
+    def photographed(
+        self, camera: Camera, name: str | None = None, *, samples: int | None = SAMPLES, seed: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """(H, W, 3) sRGB-encoded, premultiplied, and (H, W) alpha, in a light of the photographs.
 
-        name: of the light; None for the main one.  Raises MissingPartError for a scene without light.
+        name: of the light; None for the main one.  samples: of Monte Carlo; None for split-sum, a quick preview without
+        shadows.  Raises MissingPartError for a scene without light.
         """
         light = self.lighting.of(name, camera.camera_from_world)
         if light is None:
             raise MissingPartError("relighting: the scene has no light of its own; run the stage distill first")
-        picture = self.under(camera, light, FastMonteCarlo(SAMPLES))
-        alpha = picture[..., 3]
-        straight = picture[..., :3] / alpha.clamp_min(1e-6)[..., None]
-        return linear_to_srgb(straight.clamp(0, 1)) * alpha[..., None], alpha
+        estimator = SplitSum() if samples is None else FastMonteCarlo(samples)
+        return displayed(self.under(camera, light, estimator, seed=seed))
 
     def under(
-        self, camera: Camera, light: Light, estimator: Estimator, *, scale: Tensor | None = None, seed: int = 0
-    ) -> Tensor:
+        self, camera: Camera, light: Light | Sequence[Light], estimator: Estimator, *, scale: Tensor | None = None,
+        seed: int = 0,
+    ) -> Tensor:  # fmt: skip
         """(H, W, 4) linear radiance, premultiplied, and alpha, under another light.  scale: see `Relit.under`."""
 
         def shaded(points: Surface) -> Tensor:
@@ -86,3 +97,10 @@ class RelitMesh:
 
         with torch.no_grad():
             return render(self.mesh, camera, self.rasterizer, shaded)
+
+
+def displayed(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """(H, W, 4) linear radiance, premultiplied, as a photograph holds it: sRGB-encoded, premultiplied, and alpha."""
+    alpha = picture[..., 3]
+    straight = picture[..., :3] / alpha.clamp_min(1e-6)[..., None]
+    return linear_to_srgb(straight.clamp(0, 1)) * alpha[..., None], alpha

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from relight.shading.color import linear_to_srgb
+from relight.shading.surface import Surface
 from relight.shading.tonemap import CURVES, expose
 
 
@@ -39,3 +40,12 @@ class Look:
 
     def _displayed(self, linear: Tensor) -> Tensor:
         return linear_to_srgb(CURVES[self.curve](expose(linear, self.exposure)))
+
+
+def material_colors(surface: Surface, name: str) -> Tensor:
+    """(N, 3) of a material as people look at it, 0 to 1: base colours sRGB-encoded, numbers as they are (glTF), normals
+    in world axes."""
+    if name == "normal":
+        return 0.5 + 0.5 * surface.normal
+    values = getattr(surface, name)
+    return linear_to_srgb(values) if name == "base_color" else values[:, None].expand(-1, 3)

@@ -63,10 +63,14 @@ class Page:
         """Open it."""
         self.page.get_by_role("tab", name=name, exact=True).click()
 
+    def field(self, label: str) -> Any:
+        """What is written in beside a label."""
+        row = self.page.locator(f"xpath=//label[normalize-space()='{label}']/ancestor::div[.//input][1]").first
+        return row.locator("input").first
+
     def choose(self, label: str, option: str) -> None:
         """In a list."""
-        row = self.page.locator(f"xpath=//label[normalize-space()='{label}']/ancestor::div[.//input][1]").first
-        row.locator("input").first.click()
+        self.field(label).click()
         self.page.get_by_role("option", name=option, exact=True).first.click()
 
     def picture(self) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Makes the pictures of the viewer that README.md shows.
 
     relight fit scenes/sample
-    RELIGHT_PATIENCE=300 python tests/viewer/pictures.py runs/sample --fit scenes/sample/scene.yaml
+    RELIGHT_PATIENCE=300 python tests/viewer/pictures.py runs/sample/02-distill --fit scenes/sample/scene.yaml
 
 Needs Chromium and Playwright.  Writes assets/viewer_*.jpg.
 """
@@ -71,7 +71,7 @@ def of_fit(chromium, scene: Path, step: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="whose last stage has materials")
+    parser.add_argument("run", type=Path, nargs="?", help="or stage folder, of a splat with materials")
     parser.add_argument("--light", default="sunset", help="one of the gallery")
     parser.add_argument("--fit", type=Path, help="scene file of a fit to watch")
     parser.add_argument("--step", type=int, default=1500, help="of that fit")

@@ -11,10 +11,13 @@ import torch
 
 pytest.importorskip("viser")
 
+from meshed_ball import ball_mesh
 from tiny_capture import write_capture
 
 from benchmarks.viewer_client import Client
+from relight.data.models import load_model
 from relight.errors import RelightError
+from relight.export.gltf import write_glb
 from relight.formats import write_splat
 from relight.geometry.camera import Camera
 from relight.pipeline.events import Loaded, Progress, StageStarted
@@ -22,12 +25,15 @@ from relight.render.splats import radiance
 from relight.scene import Frame, Points, Scene
 from relight.scene_io import save_scene
 from relight.viewer.app import open_app
-from relight.viewer.content import Content, capture, find, gallery, load, save_selection
+from relight.viewer.content import Content, capture, find, gallery, load, save_selection, write_mesh
 from relight.viewer.display import Display, Lighting, Shared
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.live import Live
-from relight.viewer.painter import Painter
+from relight.viewer.mesh_painter import MeshPainter
+from relight.viewer.selection import Click
 from relight.viewer.server import Server
+from relight.viewer.splat_painter import SplatPainter
+from relight.viewer.split import Beside
 
 pytestmark = pytest.mark.filterwarnings("ignore:Queued a")
 
@@ -68,9 +74,10 @@ def test_clients_have_displays_of_their_own_and_edits_in_common(served):
         first.change(mode="normal")
         assert (first.display.mode, second.display.mode) == ("normal", "final")
         pictures = second.pictures
-        first.drag((0.0, 0.0), (1.0, 1.0), through=True, how="replace")
-        assert first.selected is not None and int(first.selected.sum()) == 400 and second.selected is None
-        app.shown(app.first).document.hide(first.selected)
+        first.selection.drag((0.0, 0.0), (1.0, 1.0), through=True)
+        mask = first.selection.mask
+        assert mask is not None and int(mask.sum()) == 400 and second.selection.mask is None
+        app.shown(app.first).document.hide(mask)
         until(lambda: second.pictures > pictures)
         assert float(second.painter().gaussians.opacities.max()) < 1e-9
         text = first.shared()
@@ -128,11 +135,11 @@ def test_a_scene_file_shows_its_capture_and_then_its_run(scene, tmp_path, monkey
     assert content.scene.gaussians is not None and len(content.scene.gaussians) == 0, "structure from motion left none"
     camera = Camera.from_fov(content.scene.views[0].camera.world_from_camera, 0.7, 32, 24)
     for mode in ("final", "depth", "points"):
-        assert float(Painter(content.scene, Lamps(Library())).paint(camera, Display(mode)).max()) == 0
+        assert float(SplatPainter(content.scene, Lamps(Library())).paint(camera, Display(mode)).max()) == 0
     with open_app(file, Server(port=0), None).serving() as app, Client(app.server.viser.get_port()) as client:
         client.wait(client.move(0.0), 1)
         (session,) = app.sessions.values()
-        until(lambda: len(session._frustums) == 6)
+        until(lambda: len(session.viewpoint._frustums) == 6)
     stage = tmp_path / "run" / "01-radiance"
     stage.mkdir(parents=True)
     save_scene(scene, stage, key="a")
@@ -167,8 +174,8 @@ def test_what_can_be_looked_at(scene, tmp_path):
 def test_every_kind_of_splat_file_is_shown(scene, camera, tmp_path, suffix):
     write_splat(scene.gaussians, tmp_path / f"balls{suffix}")
     found = load(find(tmp_path / f"balls{suffix}")).scene
-    expected = Painter(scene, Lamps(Library())).paint(camera, Display("radiance"))
-    shown = Painter(found, Lamps(Library())).paint(camera, Display("radiance"))
+    expected = SplatPainter(scene, Lamps(Library())).paint(camera, Display("radiance"))
+    shown = SplatPainter(found, Lamps(Library())).paint(camera, Display("radiance"))
     assert float((shown - expected).abs().mean()) < 0.01
 
 
@@ -184,3 +191,88 @@ def test_a_selection_becomes_a_scene(scene, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-selection-1", "a-selection-2", "a.ply"]
     with pytest.raises(RelightError, match="the fit"):
         save_selection(Content("the fit", scene), scene.gaussians)
+
+
+@pytest.fixture
+def meshed(scene, tmp_path):
+    """A run of three stages, of which the second makes a mesh, the third leaves it as it is."""
+    both = replace(scene, asset=ball_mesh(8))
+    for name, stage in (("01-radiance", scene), ("02-mesh", both), ("03-compress", both)):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        save_scene(stage, tmp_path / "run" / name, key=name)
+    kept = tmp_path / "run" / "03-compress" / "asset.safetensors"
+    kept.unlink()
+    kept.hardlink_to(tmp_path / "run" / "02-mesh" / "asset.safetensors")
+    return tmp_path / "run"
+
+
+def test_a_run_shows_its_splats_and_meshes(meshed):
+    assert list(gallery(meshed)) == ["01-radiance", "02-mesh", "02-mesh (mesh)", "03-compress"]
+    assert load(meshed).mesh and not load(meshed, mesh=False).mesh and not load(meshed / "01-radiance").mesh
+    with pytest.raises(RelightError, match="no mesh"):
+        load(meshed / "01-radiance", mesh=True)
+    with open_app(meshed, Server(port=0), None).serving() as app, Client(app.server.viser.get_port()) as client:
+        assert app.first == "03-compress (mesh)" == app.names()[-1]
+        client.wait(client.move(0.0), 1)
+        (session,) = app.sessions.values()
+        assert isinstance(session.painter(), MeshPainter)
+        session.compare_with_mesh()
+        assert (session.name, session.beside) == ("03-compress", "03-compress (mesh)")
+        assert isinstance(session.painter(), SplatPainter) and isinstance(session.request().painter, Beside)
+        client.wait(time.perf_counter(), 1)
+        session.compare_nothing()
+        assert session.name == "03-compress (mesh)"
+        session.compare_with_before()
+        assert (session.name, session.beside) == ("02-mesh (mesh)", "03-compress (mesh)")
+        session.show("02-mesh")
+        session.compare("")
+        session.compare_with_before()
+        assert (session.name, session.beside) == ("01-radiance", "02-mesh")
+        session.show("01-radiance")
+        session.compare("")
+        session.compare_with_mesh()
+        assert (session.name, session.beside) == ("03-compress", "03-compress (mesh)"), "the last stage that has both"
+
+
+def test_a_model_file_is_shown(tmp_path):
+    write_glb(tmp_path / "ball.glb", ball_mesh(8))
+    content = load(tmp_path / "ball.glb")
+    assert content.mesh and content.scene.frame.up == (0.0, 1.0, 0.0)
+    assert content.scene.frame.radius == pytest.approx(1.0, abs=1e-4)
+    with (
+        open_app(tmp_path / "ball.glb", Server(port=0), None).serving() as app,
+        Client(app.server.viser.get_port()) as client,
+    ):
+        client.wait(client.move(0.0), 1)
+        (session,) = app.sessions.values()
+        # A splat's tools have nothing to work on, and say so.
+        session.selection.click(0.5, 0.5, Click())
+        session.selection.drag((0.0, 0.0), (1.0, 1.0), through=True)
+        assert session.selection.mask is None
+        with pytest.raises(RelightError, match="this is a mesh"):
+            _ = session.panel.edit._document
+        with pytest.raises(RelightError, match="both"):
+            session.compare_with_mesh()
+    write_mesh(content, tmp_path / "again.glb")
+    again = load_model(tmp_path / "again.glb")
+    assert torch.allclose(again.vertices, content.scene.asset.vertices, atol=1e-6)
+    for name in ("broken.glb", "broken.obj"):
+        (tmp_path / name).write_text("no model")
+        with pytest.raises(RelightError, match=name):
+            load(tmp_path / name)
+
+
+def test_a_fit_that_made_a_mesh_shows_it_at_its_end(scene, plain):
+    live = Live(threading.Event())
+    with open_app(None, Server(port=0), None, live).serving() as app:
+        live(Loaded(scene, ("mesh",)))
+        live(StageStarted(0, 0))
+        live(Progress(0, 1, 9, 0.1, {}, plain))
+        with Client(app.server.viser.get_port()) as client:
+            client.wait(client.move(0.0), 1)
+            (session,) = app.sessions.values()
+            assert app.names() == ["the fit"] and session.panel._name.options == ("the fit",)
+            live.finished(replace(scene, asset=ball_mesh(8)))
+            until(lambda: session.panel._name.options == ("the fit", "the fit (mesh)"))
+            session.show("the fit (mesh)")
+            assert isinstance(session.painter(), MeshPainter)

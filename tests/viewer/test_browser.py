@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from browser import Page, browser, relight
+from meshed_ball import ball_mesh, photographed_ball, with_splat
 from tiny_capture import write_capture
 from viewer_scenes import balls
 
 from relight.data import load
+from relight.data.models import load_model
+from relight.export.gltf import write_glb
 from relight.export.images import write_exr
 from relight.formats import read_splat
-from relight.scene import Frame, Scene
+from relight.scene import FeatureBasis, Frame, Scene
 from relight.scene_io import load_scene, save_scene
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
@@ -44,8 +47,11 @@ def run(tmp_path_factory) -> Path:
     feature = torch.cat([gaussians.means, torch.ones(3000, 4)], 1)
     gaussians = replace(gaussians, channels={**gaussians.channels, "feature": feature})
     frame = Frame((0.0, 0.0, 0.0), 2.0, (0.0, 0.0, 1.0))
-    scene = Scene(frame, views=views, gaussians=gaussians, light=Lighting.everywhere(light))
-    plain = replace(scene, light=None, gaussians=replace(balls(3000), channels={}))
+    directions = torch.zeros(7, 3)
+    directions[0, :2] = torch.tensor([-1.0, 1.0])
+    basis = FeatureBasis(torch.zeros(3), directions, "tests.viewer.viewer_scenes:Reader")
+    scene = Scene(frame, views=views, gaussians=gaussians, light=Lighting.everywhere(light), feature_basis=basis)
+    plain = replace(scene, light=None, feature_basis=None, gaussians=replace(balls(3000), channels={}))
     for name, stage in (("01-radiance", plain), ("02-distill", scene)):
         (folder / "balls" / name).mkdir(parents=True)
         save_scene(stage, folder / "balls" / name, key=name)
@@ -200,6 +206,97 @@ def test_a_box_selects_and_what_it_selects_can_go_and_come_back(viewed):
     viewed.says("Nothing selected")
     viewed.page.get_by_role("button", name="Undo").click()
     viewed.changes(gone, 0.003)
+
+
+def test_words_select_where_features_know_them(viewed, tmp_path):
+    viewed.tab("Edit")
+    viewed.field("Words").fill("a red ball")
+    viewed.page.get_by_role("button", name="Select what they name").click()
+    viewed.says("1,500 Gaussians selected")
+    before = viewed.settled()
+    viewed.choose("Selection", "add")
+    viewed.field("Words").fill("a blue ball")
+    viewed.page.get_by_role("button", name="Select what they name").click()
+    viewed.says("3,000 Gaussians selected")
+    viewed.page.get_by_role("button", name="Back", exact=True).click()
+    viewed.says("1,500 Gaussians selected")
+    viewed.shot(tmp_path, "words")
+    viewed.page.get_by_role("button", name="Delete", exact=True).click()
+    gone = viewed.changes(before, 0.003)
+    viewed.page.get_by_role("button", name="Undo").click()
+    viewed.changes(gone, 0.003)
+    viewed.field("Words").fill("a unicorn")
+    viewed.page.get_by_role("button", name="Select what they name").click()
+    viewed.says("nothing here is more like 'a unicorn'")
+    viewed.tab("View")
+    viewed.choose("Scene", "01-radiance")
+    viewed.tab("Edit")
+    viewed.says("Words need features of a teacher")
+    assert not viewed.page.get_by_role("button", name="Select what they name").is_visible()
+
+
+@pytest.fixture(scope="module")
+def meshed(tmp_path_factory) -> Path:
+    """A run of one stage with a splat and a mesh with textures, and the mesh alone as a file."""
+    folder = tmp_path_factory.mktemp("meshed")
+    scene = replace(with_splat(photographed_ball(folder / "photographs")), asset=ball_mesh(32))
+    (folder / "ball" / "01-mesh").mkdir(parents=True)
+    save_scene(scene, folder / "ball" / "01-mesh", key="mesh")
+    write_glb(folder / "ball.glb", ball_mesh(32))
+    return folder
+
+
+def test_a_textured_mesh_is_lit(chromium, meshed, run, tmp_path):
+    with relight("view", "ball.glb", "--lights", str(run / "lights"), "--port", "0", cwd=meshed) as (address, *_):
+        page = Page(chromium, address)
+        page.says(r"\d+ x \d+, (full|refined)")
+        seen = {"final": page.settled()}
+        for mode in ("base_color", "roughness", "normal", "depth", "specular"):
+            before = page.picture()
+            page.choose("Mode", mode)
+            page.changes(before, 0.002)
+            seen[mode] = page.settled()
+        for name, picture in seen.items():
+            for other in seen:
+                assert name == other or float(np.abs(picture - seen[other]).mean()) > 0.001, (name, other)
+        page.choose("Mode", "final")
+        page.tab("Light")
+        page.page.locator("[data-relight-light=green]").click()
+        green = page.changes(seen["final"])
+        assert green[..., 1].mean() > 1.5 * green[..., 0].mean()
+        page.shot(tmp_path, "mesh")
+        page.tab("Edit")
+        page.page.get_by_role("button", name="Recolour").click()
+        page.says("this is a mesh")
+        with page.page.expect_download() as download:
+            page.page.get_by_role("button", name="Download all").click()
+        assert download.value.suggested_filename == "scene.glb"
+        download.value.save_as(tmp_path / "scene.glb")
+        assert len(load_model(tmp_path / "scene.glb").faces) == len(ball_mesh(32).faces)
+        assert page.errors == []
+        page.page.context.close()
+
+
+def test_splat_and_mesh_of_a_run(chromium, meshed, tmp_path):
+    with relight("view", "ball", "--port", "0", cwd=meshed) as (address, *_):
+        page = Page(chromium, address)
+        page.says(r"\d+ x \d+, (full|refined)")
+        mesh = page.settled()
+        page.choose("Scene", "01-mesh")
+        splat = page.changes(mesh, 0.002)
+        page.choose("Mode", "ellipsoids")
+        page.changes(splat, 0.002)
+        page.choose("Scene", "01-mesh (mesh)")
+        page.settled()
+        assert page.page.locator("input[value=ellipsoids]").count() == 0, "a mesh has no Gaussians"
+        page.page.get_by_role("button", name="mesh", exact=True).click()
+        line = page.page.get_by_role("separator", name="Divider")
+        line.wait_for()
+        page.settled()
+        assert "(mesh)" in line.inner_text()
+        page.shot(tmp_path, "splat_and_mesh")
+        assert page.errors == []
+        page.page.context.close()
 
 
 def test_turning_the_camera_and_screenshots(viewed, tmp_path):

@@ -10,12 +10,14 @@ from relight.data import load
 from relight.viewer.display import ESTIMATED, MODES, NEED_FEATURES, STUDIO, Display, Lamp, Lighting
 from relight.viewer.features import principal_colors
 from relight.viewer.lights import Lamps, Library
-from relight.viewer.painter import Beside, Painter
+from relight.viewer.photos import view_at
+from relight.viewer.splat_painter import SplatPainter
+from relight.viewer.split import Beside
 
 
 @pytest.fixture
 def painter(scene):
-    return Painter(scene, Lamps(Library(None, scene.frame.up)))
+    return SplatPainter(scene, Lamps(Library(None, scene.frame.up)))
 
 
 def test_every_mode_shows_something_of_its_own(painter, camera):
@@ -30,7 +32,7 @@ def test_every_mode_shows_something_of_its_own(painter, camera):
 
 
 def test_modes_of_a_splat_without_materials(plain, camera):
-    painter = Painter(plain, Lamps(Library()))
+    painter = SplatPainter(plain, Lamps(Library()))
     assert painter.modes() == ["final", "normal", "depth", "radiance", "points", "ellipsoids"]
     final, look = (painter.paint(camera, Display(mode)) for mode in ("final", "radiance"))
     assert torch.equal(final, look)
@@ -43,7 +45,7 @@ def test_features_are_compared_with_those_of_the_selection(scene, camera):
     noise = 0.05 * torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     feature = torch.where(left[:, None], torch.eye(8)[2], torch.eye(8)[5]) + noise
     gaussians = replace(scene.gaussians, channels={**scene.gaussians.channels, "feature": feature})
-    painter = Painter(replace(scene, gaussians=gaussians), Lamps(Library()))
+    painter = SplatPainter(replace(scene, gaussians=gaussians), Lamps(Library()))
     assert {"feature", "similarity"} <= set(painter.modes())
     components = painter.paint(camera, Display("feature"))
     one, two = components[24, 19], components[24, 45]
@@ -68,11 +70,11 @@ def test_coat_and_what_is_under_it_make_the_whole(painter, camera):
     def linear(mode):
         buffer, lights, _ = painter._lit_buffer(camera, lighting)
         from relight.shading.shade import SplitSum, shade
-        from relight.viewer.painter import _lobe
+        from relight.viewer.painter import lobe
 
         # Blended materials between plastic and metal are only close, so pure ones are compared.
         surface = replace(buffer.surface, metallic=buffer.surface.metallic.round())
-        return shade(_lobe(surface, mode), lights, SplitSum())
+        return shade(lobe(surface, mode), lights, SplitSum())
 
     whole, coat, under = (linear(mode) for mode in ("final", "specular", "diffuse"))
     assert float((coat + under - whole).abs().max()) < 1e-4
@@ -99,15 +101,16 @@ def test_light_changes_the_picture(painter, camera):
 
 def test_the_divider_divides(painter, camera):
     left, right = (painter.paint(camera, Display(mode)) for mode in ("radiance", "normal"))
-    both = painter.paint(camera, Display("radiance", "normal", 0.25))
+    two = Beside(painter, painter)
+    both = two.paint(camera, Display("radiance", "normal", 0.25))
     assert float((both[:, :16] - left[:, :16]).abs().max()) < 2e-3
     assert float((both[:, 16:] - right[:, 16:]).abs().max()) < 2e-3
-    assert torch.equal(painter.paint(camera, Display("radiance", "normal", 1.0)), left)
-    assert torch.equal(painter.paint(camera, Display("radiance", "normal", 0.0)), right)
+    assert torch.equal(two.paint(camera, Display("radiance", "normal", 1.0)), left)
+    assert torch.equal(two.paint(camera, Display("radiance", "normal", 0.0)), right)
 
 
 def test_two_scenes_beside_each_other(painter, plain, camera):
-    other = Painter(replace(plain, gaussians=plain.gaussians[:200]), painter.lamps)
+    other = SplatPainter(replace(plain, gaussians=plain.gaussians[:200]), painter.lamps)
     both = Beside(painter, other).paint(camera, Display("radiance", divider=0.5))
     assert float((both[:, :32] - painter.paint(camera, Display("radiance"))[:, :32]).abs().max()) < 2e-3
     assert float(both[:, 33:].max()) == 0, "the second scene has no right ball"
@@ -125,11 +128,11 @@ def test_what_is_selected_is_tinted(painter, camera):
 def test_photographs_and_errors(plain, tmp_path):
     views = load(write_capture(tmp_path, size=32)).views
     assert views is not None
-    painter = Painter(replace(plain, views=views), Lamps(Library()))
+    painter = SplatPainter(replace(plain, views=views), Lamps(Library()))
     camera = views.camera(2)
     photo = views.photo(2)
-    assert painter.view_at(camera) == 2
-    assert painter.view_at(replace(camera, world_from_camera=plain_pose(camera))) is None
+    assert view_at(painter.scene, camera) == 2
+    assert view_at(painter.scene, replace(camera, world_from_camera=plain_pose(camera))) is None
     shown = painter.paint(camera, Display("photo"))
     assert photo.alpha is not None
     assert float((shown - photo.rgb * photo.alpha[..., None]).abs().max()) < 1e-4
@@ -156,7 +159,7 @@ def test_shadows_come_with_refinement(painter, scene, camera):
         faces=torch.tensor([[0, 2, 1], [0, 3, 2]]).int(),
         normals=torch.tensor([[0.0, 1, 0]]).repeat(4, 1), colors=torch.ones(4, 4),
     )  # fmt: skip
-    shaded = Painter(replace(scene, mesh=roof), painter.lamps)
+    shaded = SplatPainter(replace(scene, mesh=roof), painter.lamps)
     shaded.relit.proxy.above = lambda surface: surface  # the roof is not the balls' surface
     lighting = Lighting("", lamps=(Lamp("sun", (0.0, 9.0, 0.0)),))
     assert list(shaded.refined(camera, Display(lighting=lighting), lambda: False)) == [], "not prepared yet"

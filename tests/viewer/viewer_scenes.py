@@ -1,8 +1,9 @@
-"""Splats for tests of the viewer."""
+"""Splats, and a teacher, for tests of the viewer."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -28,3 +29,16 @@ def balls(count: int = 400) -> Gaussians:
             "normal": outwards, "progress": torch.full((count,), 0.9),
         },
     )  # fmt: skip
+
+
+class Reader:
+    """A teacher of three channels that knows two words: what is at the left and what is at the right."""
+
+    name, levels = "reader", (3,)
+
+    def __call__(self, rgb: torch.Tensor) -> torch.Tensor:
+        return rgb
+
+    def text(self, prompts: Sequence[str]) -> torch.Tensor:
+        known = {"a red ball": [1.0, -1.0, 0.0], "a blue ball": [-1.0, 1.0, 0.0]}
+        return torch.tensor([known.get(words, [0.0, 0.0, 1.0]) for words in prompts])

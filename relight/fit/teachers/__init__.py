@@ -8,7 +8,7 @@ None is needed to import relight.  Two come with their weights in a package; the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
@@ -66,11 +66,15 @@ def create(name: str, source: str | None = None) -> FeatureExtractor:
         raise RelightError(f"teacher {name}: needs a source: a folder with its weights, or their name at a hub")
     if name not in NEED_SOURCE and name in BUILTIN and source:
         raise RelightError(f"teacher {name}: comes with its weights and takes no source (got {source!r})")
+    made = named(name)
+    return made(source) if source else made()
+
+
+def named(name: str) -> Callable[..., FeatureExtractor]:
+    """What makes a teacher.  Raises RelightError for an unknown name."""
     if name not in BUILTIN and ":" not in name:
         raise RelightError(f"unknown teacher {name!r}{did_you_mean(name, BUILTIN)}")
-    if name in BUILTIN:
-        module, _, attribute = BUILTIN[name].partition(":")
-        made = getattr(import_module(module), attribute)
-    else:
-        made = load_target(name, f"teacher {name}")
-    return made(source) if source else made()  # type: ignore[operator]
+    if name not in BUILTIN:
+        return load_target(name, f"teacher {name}")  # type: ignore[return-value]
+    module, _, attribute = BUILTIN[name].partition(":")
+    return getattr(import_module(module), attribute)
