@@ -23,6 +23,8 @@ KINDS = 16
 ROUNDS = 6
 APART = 0.15
 """Width of a colour in log albedo."""
+BRIGHTNESS = 0.2
+"""How much differences of brightness count between kinds of material."""
 RIDGE, SMOOTH, WHITE = 1e-3, 1e-2, 1.0
 """Weights, relative to the mean information about a cell, of the light's energy, of differences between cells, and of
 colour.  Over ten times less or more changes the irradiance on path-traced captures by a few per cent."""
@@ -90,17 +92,19 @@ def solve_light(look: Tensor, albedo: Tensor, transfer: Transfer) -> Tensor:
 
 
 def color_kinds(albedo: Tensor) -> Tensor:
-    """(KINDS, 3) logarithms of the most common colours in (N, 3) albedo.  Not differentiated."""
-    return _palette(_log(albedo), None, KINDS)
+    """(KINDS, 3) of the most common colours in (N, 3) albedo, for `color_shares`.  Not differentiated."""
+    return _palette(_hue(albedo), None, KINDS)
 
 
 def color_shares(albedo: Tensor, kinds: Tensor) -> Tensor:
     """(N, K) shares, which sum to 1, of (K, 3) kinds in (N, 3) albedo.  Not differentiated."""
-    return torch.softmax(-((torch.cdist(_log(albedo), kinds) / APART) ** 2) / 2, 1)
+    return torch.softmax(-((torch.cdist(_hue(albedo), kinds) / APART) ** 2) / 2, 1)
 
 
-def _log(albedo: Tensor) -> Tensor:
-    return albedo.detach().clamp_min(1e-3).log()
+def _hue(albedo: Tensor) -> Tensor:
+    """(N, 3) logarithms, in which brightness counts less than hue: errors of light and shadow hardly change hue."""
+    logs = albedo.detach().clamp_min(1e-3).log()
+    return logs - (1 - BRIGHTNESS) * logs.mean(1, keepdim=True)
 
 
 def _palette(values: Tensor, start: Tensor | None, count: int = COLORS, steps: int = 10) -> Tensor:
