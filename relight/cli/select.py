@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SELECTED = (1.0, 0.45, 0.05)
 """sRGB-encoded: what is laid over a selection."""
 FOLDER = "selections"
-HOW = {"by": "object", "threshold": 0.6, "whole": False, "far": 1e-3, "detail": 3.0}
+HOW = {"by": "object", "threshold": 0.6, "whole": False, "step": 0}
 """Options of the stage `select` besides its prompt, and their defaults."""
 
 
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--like", type=int, metavar="GAUSSIAN", help="number of a Gaussian of it")
     prompt.add_argument("--text", help="words, where features are of a teacher that knows words")
     parser.add_argument("--by", choices=("object", "similarity"), default="object",
-                        help="object: as far as no border is in the way; similarity: by features alone")  # fmt: skip
+                        help="object: what ends at borders; similarity: by features alone")  # fmt: skip
     parser.add_argument("--threshold", type=float, default=0.6, help="of similarity: least cosine (default: 0.6)")
     parser.add_argument("--whole", action="store_true", help="of similarity: also like things that don't touch it")
-    parser.add_argument("--far", type=float, default=1e-3, help="of object: smaller reaches farther (default: 1e-3)")
-    parser.add_argument("--detail", type=float, default=3.0, help="of object: larger means parts (default: 3)")
+    parser.add_argument("--step", type=int, default=0,
+                        help="of object: 1, 2... the next larger things; -1, -2... parts (default: 0)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture of the selection (.png)")
     parser.add_argument("--view", help="photograph whose camera draws it; default: the prompt's, or the first")
     parser.add_argument("--save", metavar="NAME", help=f"keep it as RUN/{FOLDER}/NAME.safetensors")
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise RelightError(f"{file}: exists; --force replaces it, or write another file")
     if arguments.output is not None and arguments.output.suffix.lower() != ".png":
         raise RelightError(f"{arguments.output}: expected a .png")
-    for name, low, high in (("far", 1e-7, 0.5), ("threshold", -1, 1), ("detail", 1, 1000)):
+    for name, low, high in (("threshold", -1, 1), ("step", -20, 20)):
         if not low <= getattr(arguments, name) <= high:
             raise RelightError(f"--{name} {getattr(arguments, name)}: expected {low:g} to {high:g}")
     selector = Selector(load_scene(stage))

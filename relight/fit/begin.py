@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from relight.fit.gloss import Seen, metallic_and_roughness, seen_over_views
+from relight.fit.gloss import Seen, explained_by, metallic_and_roughness, seen_over_views
 from relight.fit.lighting import FittedLighting
 from relight.fit.places import Places
 from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
@@ -22,7 +23,7 @@ and is sharpened as the fit goes on; no light makes up for one that is taken for
 
 @dataclass(frozen=True)
 class Beginning:
-    """albedo: (N, 3) of places, linear.  colors: (K, 3), see `color_kinds`.  shares: (N, K) of these kinds.
+    """albedo: (N, 3) of places, linear.  colors: see `color_kinds`.  shares: (N, K) of kinds of material.
     metallic, roughness: (K,), 0 to 1.
     """
 
@@ -34,11 +35,21 @@ class Beginning:
 
 
 def begin(
-    places: Places, views: Views, light: FittedLighting, look: Tensor, *, metallic: float, roughness: float
+    places: Places,
+    views: Views,
+    light: FittedLighting,
+    look: Tensor,
+    *,
+    metallic: float,
+    roughness: float,
+    segments: Tensor | None = None,
+    by: Literal["auto", "colors", "features"] = "colors",
 ) -> Beginning:
     """Albedo as if all were diffuse, learned light, which begins anew in `light`, and what kinds of material there are.
 
-    look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.
+    look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.  segments: (N, S) 0 or 1,
+    of the one that a place is of; without them kinds are colours.  by: whether `segments` are the kinds; auto: if they
+    explain more of what places show than colours.
     """
     # Photographs are taken together only as far as the same light means the same place mirrors the same.
     together = light.given.follows_camera or len({view.light or "" for view in views}) == 1
@@ -51,6 +62,8 @@ def begin(
         seen = list(_by_light(places, views, light).values())
     colors = color_kinds(albedo)
     shares = color_shares(albedo, colors)
+    if segments is not None and (by == "features" or explained_by(seen, segments) > explained_by(seen, shares)):
+        shares = segments
     metal, rough = metallic_and_roughness(seen, shares, metallic, roughness).clamp(0.03, 0.97).unbind(1)
     return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 

@@ -72,12 +72,7 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     straight line, fitted for all places of a kind together, for each roughness.  Metals are steep; and the roughness is
     that whose line explains most.
     """
-    told = [shares * (s.count >= FEWEST)[:, None] for s in seen]
-    varies = sum(t.mT @ s.varies for t, s in zip(told, seen, strict=True))
-    mirrors = sum(s.mirrors @ t for t, s in zip(told, seen, strict=True))
-    together = sum(s.together @ t for t, s in zip(told, seen, strict=True))
-    assert isinstance(varies, Tensor) and isinstance(mirrors, Tensor) and isinstance(together, Tensor)
-    explained = together.clamp_min(0) ** 2 / (mirrors * varies).clamp_min(1e-12)
+    told, _, mirrors, together, explained = _lines(seen, shares)
     best = explained.argmax(0)
     kinds = torch.arange(len(best), device=best.device)
     slope = (together / mirrors.clamp_min(1e-12))[best, kinds]
@@ -85,8 +80,26 @@ def metallic_and_roughness(seen: Sequence[Seen], shares: Tensor, metallic: float
     metal = torch.sigmoid(STEEP * (slope.clamp_min(1e-4) / COAT).log() + (STEEP - 1) * (only / ONLY).log())
     rough = roughness_of(-explained)
     tells = explained[best, kinds] > TELLING
-    known = torch.stack([t.sum(0) for t in told]).sum(0) > 0
+    known = told > 0
     return torch.stack([torch.where(known, metal, metallic), torch.where(tells, rough, roughness)], 1)
+
+
+def explained_by(seen: Sequence[Seen], shares: Tensor) -> float:
+    """Share of all changes of radiance that mirrored light explains if all places of a kind are of one material, for
+    (N, K) shares of kinds: of two ways to tell kinds apart, the one that is nearer to materials explains more."""
+    _, varies, _, _, explained = _lines(seen, shares)
+    return float((varies * explained.amax(0)).sum() / varies.sum().clamp_min(1e-12))
+
+
+def _lines(seen: Sequence[Seen], shares: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of K kinds: (K,) how much is told of them and the variance of their radiance; (L, K) variance of mirrored light,
+    covariance of both, and the share of the first that a line through them explains."""
+    told = [shares * (s.count >= FEWEST)[:, None] for s in seen]
+    varies = torch.stack([t.mT @ s.varies for t, s in zip(told, seen, strict=True)]).sum(0)
+    mirrors = torch.stack([s.mirrors @ t for t, s in zip(told, seen, strict=True)]).sum(0)
+    together = torch.stack([s.together @ t for t, s in zip(told, seen, strict=True)]).sum(0)
+    explained = together.clamp_min(0) ** 2 / (mirrors * varies).clamp_min(1e-12)
+    return torch.stack([t.sum(0) for t in told]).sum(0), varies, mirrors, together, explained
 
 
 def roughness_of(cost: Tensor) -> Tensor:

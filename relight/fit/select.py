@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError, RelightError
-from relight.fit.graph import Graph, Surface, Walks, build, connected, nearest, sweep
-from relight.fit.uplift import Seen, gathered, uplift
+from relight.fit.graph import Graph, Surface, build, connected, evident, nearest, seen_surface
+from relight.fit.hierarchy import Hierarchy, merged
+from relight.fit.uplift import SEEN, gathered
 from relight.fit.words import text_of
 from relight.geometry.camera import Camera
 from relight.plugins import did_you_mean
 from relight.render.protocol import RasterOptions, SplatRasterizer
-from relight.render.splats import create_rasterizer, render
+from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.views import View
 
 PATCH = 3
 """Side, in pixels, of what a click means."""
-FAR, DETAIL = 1e-3, 3.0
-PICTURES = 24
-"""At most, that tell what Gaussians look like."""
 FAINT = 1e-3
 """Share of the strongest seed below which a Gaussian is none."""
 NEGATIVES = ("object", "things", "stuff", "texture")
@@ -71,60 +70,54 @@ class Selector:
         self.scene, self.gaussians, self.views = scene, scene.gaussians.detach(), scene.views
         self.rasterizer = rasterizer or create_rasterizer(device=scene.gaussians.means.device)
         self.options = RasterOptions.for_extent(scene.frame.radius)
-        self._graph: Graph | None = None
-        self._known: dict[float, Walks] = {}
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
-        if self._graph is None:
-            surface = seen_surface(self.rasterizer, self.scene, self.options)
-            self._graph = build(replace(surface, feature=self.gaussians.channels.get("feature")))
-        return self._graph
+        return build(self._surface)
+
+    @cached_property
+    def hierarchy(self) -> Hierarchy:
+        return merged(self.graph, evident(self._surface.seen))
+
+    @cached_property
+    def _surface(self) -> Surface:
+        views = self.views.train if len(self.views.train) else self.views
+        return seen_surface(self.rasterizer, self.gaussians, views, self.options)
 
     def select(
-        self,
-        prompt: Prompt,
-        *,
-        by: str = "object",
-        threshold: float = 0.6,
-        whole: bool = False,
-        far: float = FAR,
-        detail: float = DETAIL,
+        self, prompt: Prompt, *, by: str = "object", threshold: float = 0.6, whole: bool = False, step: int = 0
     ) -> Selection:
-        """by: "object", as far as borders let a walk from the seeds go; "similarity", by features alone, then
-        `threshold` is the least cosine.  whole: of similar things, those that don't touch the seeds count too.
-        far, detail: of objects, see `Walks` and `sweep`.
+        """by: "object", what hangs together and ends at borders; "similarity", by features alone, then `threshold` is
+        the least cosine.  whole: of similar things, those that don't touch the seeds count too.  step: of objects, so
+        many sizes larger than what is most likely meant, or smaller.
 
         Raises RelightError for a prompt that hits nothing, MissingPartError for similarity without features.
         """
         if prompt.text is not None:
             return self._named(prompt.text)
-        seeds, against = self._seeds(prompt)
+        seeds, outside = self._seeds(prompt)
         if by == "similarity":
             return self._similar(seeds, threshold, whole)
-        order = self._walks(far, against).reach(seeds)
-        inside, _ = sweep(self.graph, order, detail=detail)
-        inside = connected(self.graph, inside, seeds > FAINT * seeds.max())
-        return Selection(self._softened(order, inside).float(), seeds)
+        tree = self.hierarchy
+        nodes = tree.around(torch.where(self._surface.seen > SEEN, seeds, 0.0))
+        if not len(nodes):
+            return Selection(self._softened(seeds > FAINT * seeds.max()), seeds)
+        best = tree.persistence[nodes] if outside is None else _overlap(tree, outside)[nodes]
+        chosen = min(max(int(best.argmax()) + step, 0), len(nodes) - 1)
+        return Selection(self._softened(tree.inside(int(nodes[chosen]))), seeds)
 
-    def _walks(self, far: float, against: Tensor | None) -> Walks:
-        if against is not None:
-            return Walks(self.graph, far, against)
-        if far not in self._known:
-            self._known[far] = Walks(self.graph, far)
-        return self._known[far]
-
-    def _softened(self, order: Tensor, inside: Tensor) -> Tensor:
-        """Shares that pass through 1/2 at the cut, by the ratio to the weakest that is inside; hidden Gaussians, which
-        no picture shows, go with the nearest that one does."""
-        if not bool(inside.any()):
-            return torch.zeros_like(order)
-        ratio = order / order[inside].min().clamp_min(1e-300)
-        share = torch.where(inside, 1 - 0.5 / (ratio + 1e-12), 0.5 * ratio.clamp_max(0.999)).clamp(0, 1)
-        hidden = self.graph.degree == 0
-        if bool(hidden.any()):
-            known, means = (~hidden).nonzero().squeeze(1), self.gaussians.means
-            share[hidden] = share[known[nearest(means[known], means[hidden])]]
+    def _softened(self, inside: Tensor) -> Tensor:
+        """(N,) shares of (N,) bool: above 2/3 inside, and less the more neighbours are outside.  Hidden Gaussians,
+        which no picture shows, go with the nearest that one does."""
+        ends, weight = self.graph.edges, self.graph.weight / (1 + self.graph.cost)
+        total = torch.zeros(2, len(inside))
+        for one, other in (ends.T, ends.T.flip(0)):
+            total.index_add_(1, one, torch.stack([weight * inside[other], weight]))
+        share = (2 * inside + total[0] / total[1].clamp_min(1e-9)) / 3
+        seen = self._surface.seen > SEEN
+        if not bool(seen.all()):
+            known, means = seen.nonzero().squeeze(1), self.gaussians.means.cpu()
+            share[~seen] = share[known[nearest(means[known], means[~seen])]]
         return share
 
     def _similar(self, seeds: Tensor, threshold: float, whole: bool) -> Selection:
@@ -148,7 +141,7 @@ class Selector:
         return Selection(share, torch.nn.functional.one_hot(share.argmax(), len(share)).float())
 
     def _seeds(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
-        """(N,) what the prompt hits, summing to 1, and (N,) what it says is not meant."""
+        """(N,) what the prompt hits, summing to 1, and of a box, (N, 2) pixels in it and outside."""
         n = len(self.gaussians)
         if prompt.like is not None:
             if not 0 <= prompt.like < n:
@@ -166,8 +159,7 @@ class Selector:
         inside = _rectangle(camera, x0, y0, x1, y1)
         both = torch.stack([inside, 1 - inside], 2)
         shows = gathered(self.rasterizer, self.gaussians, camera, both, self.options)
-        outside = (shows[:, 1] > shows[:, 0]) & (shows[:, 1] > 0.1)
-        return self._hit(camera, core, f"box: {prompt.box}"), outside.float()
+        return self._hit(camera, core, f"box: {prompt.box}"), shows
 
     def _hit(self, camera: Camera, where: Tensor, what: str) -> Tensor:
         weight = gathered(self.rasterizer, self.gaussians, camera, where[..., None], self.options)[:, 0]
@@ -209,23 +201,10 @@ def find_view(scene: Scene, name: str) -> View:
     raise RelightError(f"view {name!r}: no such view{did_you_mean(name, names, list_all=len(names) < 20)}")
 
 
-def seen_surface(rasterizer: SplatRasterizer, scene: Scene, options: RasterOptions) -> Surface:
-    """Colours, normals and positions of the surface that each Gaussian shows, by uplifting pictures of them."""
-    assert scene.views is not None and scene.gaussians is not None
-    views = scene.views.train if len(scene.views.train) else scene.views
-    gaussians, device = scene.gaussians, scene.gaussians.means.device
-    pictures = []
-    with torch.no_grad():
-        for index in range(0, len(views), max(1, len(views) // PICTURES)):
-            camera = views.camera(index).to(device)
-            image = render(rasterizer, gaussians, camera, options=options, normals=True)
-            assert image.normals is not None
-            # The look is rendered, not photographed: it is there when the photographs are not.
-            color = image.color / image.alpha.clamp_min(1e-3)[..., None]
-            values = torch.cat([color, image.normals, camera.unproject(image.depth)], 2)
-            pictures.append(Seen(camera, values, (image.alpha > 0.5).float()))
-    values, seen = uplift(rasterizer, gaussians, pictures, options=options)
-    return Surface(values[:, 6:], values[:, :3], values[:, 3:6], None, seen.cpu())
+def _overlap(tree: Hierarchy, shows: Tensor) -> Tensor:
+    """(N + M,) intersection over union of each node's pixels and a box's; shows: (N, 2) pixels in and outside it."""
+    within, out = tree.summed(shows.double()).unbind(1)
+    return within / (shows[:, 0].double().sum() + out).clamp_min(1e-9)
 
 
 def _patch(camera: Camera, x: float, y: float) -> Tensor:
