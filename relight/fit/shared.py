@@ -1,4 +1,4 @@
-"""What places of one colour, or of one thing, have in common: roughness and metallic are found for all of them together.
+"""What places of one colour or thing have in common: roughness and metallic are found for all of them together.
 
 A highlight passes over few places, and the rest tell nothing of their roughness; but most things are made of a few
 materials, each with a colour of its own (as bases of BRDFs are used by Lensch et al., Image-Based Reconstruction of

@@ -36,8 +36,8 @@ class Select(Stage):
     whole: bool = False
     """similarity: all like things, also those that don't touch the seed."""
     step: int = 0
-    """object: sizes larger than what is most likely meant (1: the next larger thing around it), or smaller (-1: a part of
-    it).  -20 to 20."""
+    """object: sizes larger than what is most likely meant (1: the next larger thing around it), or smaller (-1: a
+    part of it).  -20 to 20."""
     add: Literal["replace", "union", "difference", "intersection"] = "replace"
     """With the selection that an earlier stage left."""
 
