@@ -70,11 +70,21 @@ class Hierarchy:
             out[below] = torch.where(above >= 0, above, out[below])
         return out[: self.leaves]
 
+    @cached_property
+    def _spans(self) -> tuple[Tensor, Tensor]:
+        """(N + M,) first place and number of the leaves of each node, in an order of leaves in which each has a span."""
+        count = self.summed(torch.ones(self.leaves, dtype=torch.long))
+        first = torch.zeros_like(count)
+        for start, stop in reversed(self._steps()):
+            left, right = self.children[start:stop].T
+            first[left] = first[self.leaves + start : self.leaves + stop].clone()
+            first[right] = first[left] + count[left]
+        return first, count
+
     def inside(self, node: int) -> Tensor:
         """(N,) bool: the leaves of a node."""
-        marks = torch.full((len(self.parent),), -1)
-        marks[node] = 1
-        return self.inherited(marks) == 1
+        first, count = self._spans
+        return (first[: self.leaves] >= first[node]) & (first[: self.leaves] < first[node] + count[node])
 
     @cached_property
     def great(self) -> Tensor:
