@@ -69,21 +69,35 @@ def neighbours(position: Tensor, count: int = NEIGHBOURS) -> Tensor:
     return torch.unique(pairs[pairs[:, 0] < pairs[:, 1]], dim=0)
 
 
-def build(surface: Surface, *, count: int = NEIGHBOURS) -> Graph:
-    """The graph of what is seen.  Differences are measured by their median, so nothing depends on units."""
+def build(surface: Surface, *, count: int = NEIGHBOURS) -> tuple[Graph, ...]:
+    """Graphs of what is seen, which differ in `cost`: opinions that agree on borders of things, and less on others.
+
+    Differences are measured by their median, so nothing depends on units.
+    """
     shown = (surface.seen > SEEN).nonzero().squeeze(1)
     pairs = neighbours(surface.position[shown], count)
     position, color, normal = (t[shown] for t in (surface.position, surface.color, surface.normal))
+    known = evident(surface.seen)[shown]
     i, j = pairs.T
-    normal = normalize(normal, dim=1)
-    meeting = -((normal[j] - normal[i]) * normalize(position[j] - position[i], dim=1)).sum(1)
+    towards = normalize(position[j] - position[i], dim=1)
+    meeting, normal = [], normalize(normal, dim=1)
+    for _ in range(3):
+        meeting.append((-((normal[j] - normal[i]) * towards).sum(1) / CONCAVE).clamp(0, 2))
+        summed = normal * known[:, None]
+        summed = summed.index_add(0, i, normal[j] * known[j, None]).index_add(0, j, normal[i] * known[i, None])
+        normal = normalize(summed, dim=1)
+    exact, smooth, smoother = meeting
     look = _measured((color[j] - color[i]).norm(dim=1))
     if surface.feature is not None:
         unit = normalize(surface.feature[shown].float(), dim=1)
-        look = _measured(1 - (unit[i] * unit[j]).sum(1))
-    cost = look * (FLAT + (meeting / CONCAVE).clamp(0, 2))
+        feel = _measured(1 - (unit[i] * unit[j]).sum(1))
+        looks, concave, flat = (feel, feel + 0.3 * look), (exact, smooth, (exact + smooth) / 2), FLAT
+    else:
+        # Colour alone has patterns, so that a difference says less, and none says nothing.
+        looks, concave, flat = (look + 0.5, look + 1, look + 2), (smooth, smoother, (exact + smooth) / 2), FLAT / 3
     # What few pixels show is known badly: it says little of borders.
-    return Graph(len(surface.seen), shown[pairs], cost, evident(surface.seen)[shown[pairs]].amin(1).clamp_min(SEEN))
+    weight = known[pairs].amin(1).clamp_min(SEEN)
+    return tuple(Graph(len(surface.seen), shown[pairs], a * (flat + b), weight) for a in looks for b in concave)
 
 
 def evident(seen: Tensor) -> Tensor:

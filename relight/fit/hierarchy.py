@@ -72,7 +72,7 @@ class Hierarchy:
 
     @cached_property
     def _spans(self) -> tuple[Tensor, Tensor]:
-        """(N + M,) first place and number of the leaves of each node, in an order of leaves in which each has a span."""
+        """(N + M,) first place and number of the leaves of each node, in an order in which they stand together."""
         count = self.summed(torch.ones(self.leaves, dtype=torch.long))
         first = torch.zeros_like(count)
         for start, stop in reversed(self._steps()):

@@ -23,6 +23,8 @@ from relight.views import View
 
 PATCH = 3
 """Side, in pixels, of what a click means."""
+LARGER = 1.25
+"""Times, of what a thing covers, from which on another is larger."""
 FAINT = 1e-3
 """Share of the strongest seed below which a Gaussian is none."""
 NEGATIVES = ("object", "things", "stuff", "texture")
@@ -72,12 +74,14 @@ class Selector:
         self.options = RasterOptions.for_extent(scene.frame.radius)
 
     @cached_property
-    def graph(self) -> Graph:
+    def _graphs(self) -> tuple[Graph, ...]:
         return build(self._surface)
 
     @cached_property
-    def hierarchy(self) -> Hierarchy:
-        return merged(self.graph, evident(self._surface.seen))
+    def hierarchies(self) -> tuple[Hierarchy, ...]:
+        """Of different opinions of what a border is."""
+        size = evident(self._surface.seen)
+        return tuple(merged(graph, size) for graph in self._graphs)
 
     @cached_property
     def _surface(self) -> Surface:
@@ -98,18 +102,26 @@ class Selector:
         seeds, outside = self._seeds(prompt)
         if by == "similarity":
             return self._similar(seeds, threshold, whole)
-        tree = self.hierarchy
-        nodes = tree.around(torch.where(self._surface.seen > SEEN, seeds, 0.0))
-        if not len(nodes):
+        shown = torch.where(self._surface.seen > SEEN, seeds, 0.0)
+        nodes = [(tree, int(node)) for tree in self.hierarchies for node in tree.around(shown)]
+        if not nodes:
             return Selection(self._softened(seeds > FAINT * seeds.max()), seeds)
-        best = tree.persistence[nodes] if outside is None else _overlap(tree, outside)[nodes]
-        chosen = min(max(int(best.argmax()) + step, 0), len(nodes) - 1)
-        return Selection(self._softened(tree.inside(int(nodes[chosen]))), seeds)
+        inside = torch.stack([tree.inside(node) for tree, node in nodes]).float()
+        persistence = torch.tensor([float(tree.persistence[node]) for tree, node in nodes])
+        of = torch.tensor([i for i, tree in enumerate(self.hierarchies) for _ in tree.around(shown)])
+        size = self.hierarchies[0].size
+        if outside is None:
+            score = _agreed(inside * size, inside, of) * persistence
+        else:
+            score = inside @ outside[:, 0] / (outside[:, 0].sum() + inside @ outside[:, 1])
+        chosen = _stepped(score, inside @ size, step)
+        return Selection(self._softened(inside[chosen] > 0), seeds)
 
     def _softened(self, inside: Tensor) -> Tensor:
         """(N,) shares of (N,) bool: above 2/3 inside, and less the more neighbours are outside.  Hidden Gaussians,
         which no picture shows, go with the nearest that one does."""
-        ends, weight = self.graph.edges, self.graph.weight / (1 + self.graph.cost)
+        graph = self._graphs[0]
+        ends, weight = graph.edges, graph.weight / (1 + graph.cost)
         total = torch.zeros(2, len(inside))
         for one, other in (ends.T, ends.T.flip(0)):
             total.index_add_(1, one, torch.stack([weight * inside[other], weight]))
@@ -127,17 +139,19 @@ class Selector:
         cosine = unit @ normalize((seeds[:, None].float() * unit).sum(0), dim=0)
         share = torch.sigmoid(SHARP * (cosine - threshold))
         if not whole:
-            share = share * connected(self.graph, share > 0.5, seeds > FAINT * seeds.max())
+            share = share * connected(self._graphs[0], share > 0.5, seeds > FAINT * seeds.max())
         return Selection(share, seeds)
 
     def _named(self, text: str) -> Selection:
-        """By LERF's relevancy: the least probable win of the words over a negative."""
+        """By LERF's relevancy, the least probable win of the words over a negative, in shares of the most there is, as
+        in LangSplat (Qin et al., CVPR 2024)."""
         basis, feature = self.scene.feature_basis, self.gaussians.channels.get("feature")
         if basis is None or feature is None:
             raise MissingPartError("select: text needs features; run the stage features with a teacher that knows text")
         words = normalize(text_of(basis, [text, *NEGATIVES]), dim=1)
         cosine = normalize(basis.widened(feature), dim=1) @ words.T
-        share = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1)
+        wins = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1) - 0.5
+        share = (wins / wins.amax().clamp_min(1e-6)).clamp(0, 1)
         return Selection(share, torch.nn.functional.one_hot(share.argmax(), len(share)).float())
 
     def _seeds(self, prompt: Prompt) -> tuple[Tensor, Tensor | None]:
@@ -201,10 +215,26 @@ def find_view(scene: Scene, name: str) -> View:
     raise RelightError(f"view {name!r}: no such view{did_you_mean(name, names, list_all=len(names) < 20)}")
 
 
-def _overlap(tree: Hierarchy, shows: Tensor) -> Tensor:
-    """(N + M,) intersection over union of each node's pixels and a box's; shows: (N, 2) pixels in and outside it."""
-    within, out = tree.summed(shows.double()).unbind(1)
-    return within / (shows[:, 0].double().sum() + out).clamp_min(1e-9)
+def _agreed(sized: Tensor, inside: Tensor, of: Tensor) -> Tensor:
+    """(R,) of regions, (R, N) 0 or 1 and times size: the square of how well each is found in all of the hierarchies,
+    which `of` (R,) numbers."""
+    both = sized @ inside.T
+    each = both.diagonal()
+    overlap = both / (each[:, None] + each - both).clamp_min(1e-9)
+    return torch.stack([overlap[:, of == i].amax(1) for i in of.unique()]).mean(0).square()
+
+
+def _stepped(score: Tensor, size: Tensor, step: int) -> int:
+    """The best of (R,) regions, or the best of those that are so many sizes, each `LARGER` or more, away from it."""
+    chosen = int(score.argmax())
+    for _ in range(abs(step)):
+        farther = size > LARGER * size[chosen] if step > 0 else size < size[chosen] / LARGER
+        if not bool(farther.any()):
+            break
+        near = size[farther].min() if step > 0 else size[farther].max()
+        level = farther & (size <= LARGER * near) & (size >= near / LARGER)
+        chosen = int(torch.where(level, score, -torch.inf).argmax())
+    return chosen
 
 
 def _patch(camera: Camera, x: float, y: float) -> Tensor:

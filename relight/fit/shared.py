@@ -22,7 +22,7 @@ PART = 0.02
 def segments(surface: Surface) -> Tensor:
     """(N, S) 1 for the one of S parts that each Gaussian belongs to: what persists as things do (see `Hierarchy`), cut
     by look, features if there are some, and shape; what is in none, or not seen, is of the nearest."""
-    of = merged(build(surface), evident(surface.seen), least=PART).partition()
+    of = merged(build(surface)[0], evident(surface.seen), least=PART).partition()
     known, lost = (of >= 0).nonzero().squeeze(1), (of < 0).nonzero().squeeze(1)
     if not len(known):
         return torch.ones(len(of), 1)

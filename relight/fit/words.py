@@ -16,6 +16,7 @@ def text_of(basis: FeatureBasis, prompts: Sequence[str]) -> Tensor:
     teacher = create(basis.teacher, basis.source)
     if not isinstance(teacher, TextExtractor):
         raise MissingPartError(
-            f"text: the features are {basis.teacher}'s, which knows no words; run the stage features with teacher=clip"
+            f"text: the features are {basis.teacher}'s, which knows no words; run the stage features with "
+            "teacher=clip or efficientnet-lite0-classes"
         )
     return teacher.text(prompts)
