@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from relight.fit.select import Selector
 
-SELECTED = (1.0, 0.45, 0.05)
-"""sRGB-encoded: what is laid over a selection."""
 FOLDER = "selections"
 HOW = {"by": "object", "threshold": 0.6, "whole": False, "step": 0}
 """Options of the stage `select` besides its prompt, and their defaults."""
@@ -89,25 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(selector: Selector, share: Tensor, arguments: argparse.Namespace) -> None:
-    """The captured look, darker where it isn't selected."""
+    """The captured look, grey and fainter where it isn't selected."""
+    from dataclasses import replace
+
     import torch
 
+    from relight.cli.shown import channel_painter
     from relight.export.images import write_image
     from relight.fit.select import find_view
-    from relight.render.splats import render
 
     place = arguments.point or arguments.box
     name = arguments.view or (place.rsplit(",", 2 if arguments.point else 4)[0] if place else selector.views[0].name)
     camera = find_view(selector.scene, name).camera_at(selector.views.max_size)
+    marked = replace(selector.gaussians, channels={"selection": share.float()})
     with torch.no_grad():
-        image = render(
-            selector.rasterizer, selector.gaussians, camera, options=selector.options, features=share[:, None].float()
-        )
-        assert image.features is not None
-        dim = torch.lerp(image.color.mean(-1, keepdim=True).expand(-1, -1, 3), image.color.new_tensor(1.0), 0.35)
-        tinted = torch.lerp(image.color, image.alpha[..., None] * image.color.new_tensor(SELECTED), 0.35)
-        picture = torch.lerp(dim, tinted, image.features.clamp(0, 1))
-    write_image(arguments.output, picture.clamp(0, 1))
+        color, alpha = channel_painter("selection", marked, selector.rasterizer, selector.options)(camera)
+    write_image(arguments.output, (color + 1 - alpha[..., None]).clamp(0, 1))
     print(f"wrote {arguments.output}")
 
 
