@@ -19,8 +19,6 @@ from relight.fit.graph import Graph
 
 LEAST = 0.002
 """Share of all size below which a region is small: noise of its neighbours."""
-OTHER = 1.0
-"""Times the persistence of a region from which on a thing in it is another thing."""
 MOST = 0.9
 """Share of all size that a thing has at most."""
 
@@ -87,19 +85,6 @@ class Hierarchy:
         """(N,) bool: the leaves of a node."""
         first, count = self._spans
         return (first[: self.leaves] >= first[node]) & (first[: self.leaves] < first[node] + count[node])
-
-    def without_others(self, node: int, seeds: Tensor) -> Tensor:
-        """(N,) bool: `inside`, without things in it that hold less than half of (N,) seeds and are more of a thing than
-        the whole is, `OTHER` times: what stands on a table is not of the table."""
-        first, count = self._spans
-        things = self.things
-        within = (first[things] >= first[node]) & (first[things] + count[things] <= first[node] + count[node])
-        others = things[within & (things != node) & (self.persistence[things] > OTHER * self.persistence[node])]
-        others = others[self.summed(seeds.double())[others] < 0.5 * float(seeds.sum())]
-        left = self.inside(node)
-        for other in others.tolist():
-            left &= ~self.inside(other)
-        return left
 
     @cached_property
     def great(self) -> Tensor:

@@ -115,8 +115,7 @@ class Selector:
         else:
             score = inside @ outside[:, 0] / (outside[:, 0].sum() + inside @ outside[:, 1])
         chosen = _stepped(score, inside @ size, step)
-        tree, node = nodes[chosen]
-        return Selection(self._softened(tree.without_others(node, shown)), seeds)
+        return Selection(self._softened(inside[chosen] > 0), seeds)
 
     def _softened(self, inside: Tensor) -> Tensor:
         """(N,) shares of (N,) bool: above 2/3 inside, and less the more neighbours are outside.  Hidden Gaussians,
