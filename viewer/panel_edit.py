@@ -44,7 +44,7 @@ class EditTab:
         )
         self._means.on_update(lambda _: self._follow_clicks())
         self._reach = gui.add_slider("Reach", 0.005, 0.5, 0.005, Click.reach, hint="in scene radii")
-        self._detail = gui.add_slider("Detail", 1.0, 10.0, 0.5, Click.detail, hint="more selects parts of things")
+        self._step = gui.add_slider("Size", -4, 4, 1, Click.step, hint="more takes in what belongs to it, less a part")
         self._threshold = gui.add_slider("Likeness", 0.0, 1.0, 0.02, Click.threshold, hint="least cosine of features")
         self._through = gui.add_checkbox("Box takes what is behind", False)
         self._words = gui.add_text("Words", "", hint="such as: a wooden chair")
@@ -90,7 +90,7 @@ class EditTab:
         means = self._means.value
         self._means.visible = len(self._means.options) > 1
         self._reach.visible = means == NEAR
-        self._detail.visible = means == OBJECT
+        self._step.visible = means == OBJECT
         self._threshold.visible = means in (TOUCHING, ALIKE)
 
     def _button(self, label: str, act: Callable[[], Any]) -> None:
@@ -133,7 +133,7 @@ class EditTab:
             def _(event: Any) -> None:
                 x, y = event.screen_pos
                 click = Click(
-                    self._means.value, float(self._reach.value), float(self._detail.value), float(self._threshold.value)
+                    self._means.value, float(self._reach.value), int(self._step.value), float(self._threshold.value)
                 )
                 self._do(lambda: session.selection.click(float(x), float(y), click, how=self._how.value))
 

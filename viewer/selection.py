@@ -34,13 +34,13 @@ NO_WORDS = "Words need features of a teacher that knows them: run the stage `fea
 
 @dataclass(frozen=True)
 class Click:
-    """means: one of the above.  reach: scene radii, of NEAR.  detail: of OBJECT, larger means parts.
+    """means: one of the above.  reach: scene radii, of NEAR.  step: of OBJECT, sizes larger than what is likely.
     threshold: least cosine of TOUCHING and ALIKE.
     """
 
     means: str = NEAR
     reach: float = 0.03
-    detail: float = 3.0
+    step: int = 0
     threshold: float = 0.6
 
 
@@ -112,7 +112,7 @@ class Selection:
         shown = self._shown()
         if shown is not None and shown.selector is not None:
             with self._alone(shown, THINGS):
-                _ = shown.selector.graph
+                _ = shown.selector.hierarchies
 
     def click(self, x: float, y: float, click: Click, *, how: str = "replace") -> None:
         """Select what is at (x, y), 0 to 1.  Raises RelightError."""
@@ -127,7 +127,7 @@ class Selection:
             with self._alone(shown, THINGS):
                 seeds = shown.selector.seeds_at(near, near.width / 2, near.height / 2, drawn)
                 selection = shown.selector.select(
-                    seeds, by=by, detail=click.detail, threshold=click.threshold, whole=click.means == ALIKE
+                    seeds, by=by, step=click.step, threshold=click.threshold, whole=click.means == ALIKE
                 )
             found = selection.share > 0.5
         self._take(found, how)

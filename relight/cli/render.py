@@ -6,6 +6,7 @@ examples:
   relight render runs/fox --env sunset.hdr --rotate 90 -o sunset/     its materials under another light
   relight render runs/fox --env studio.hdr --set roughness=0.2 --orbit 6 -o shiny.mp4
   relight render runs/fox --show base_color -o albedo/
+  relight render runs/fox --show selection --views test -o segments/    novel views; features: their principal colours
   relight render scene.spz -o scene.png        a splat of any format that `relight convert` reads
   relight render scene.sog --orbit 6 --up y -o turn.mp4
   relight render runs/chair --env sunset.hdr --renderer mesh -o mesh/   a run with the stage mesh, as its export looks
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--renderer", choices=("auto", "splat", "mesh"), default="auto",
         help="what is drawn of a run that has both (default: the mesh if there is one)",
     )  # fmt: skip
-    materials.add_argument("--show", choices=SHOWN, help="draw a material instead of light")
+    materials.add_argument("--show", choices=SHOWN, help="draw a material, features or the selection instead of light")
     materials.add_argument(
         "--set", action="append", metavar="NAME=VALUE", help="another roughness, metallic or base_color (R,G,B, linear)"
     )

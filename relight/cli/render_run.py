@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.shown import CHANNELS, channel_painter
 from relight.errors import BackendUnavailableError, RelightError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from relight.render.relit_mesh import RelitMesh
     from relight.scene import Scene
 
-SHOWN = ("base_color", "roughness", "metallic", "normal", "progress")
+SHOWN = ("base_color", "roughness", "metallic", "normal", "progress", "features", "selection")
 CHANGED = {"base_color": 3, "roughness": 1, "metallic": 1}
 """Materials that --set changes, and how many numbers each takes."""
 
@@ -39,6 +40,8 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
     wanted = [name for name in ("env", "show", "set") if getattr(arguments, name)]
     if background == "surroundings" and not arguments.env:
         raise RelightError("--background surroundings: for a light that is given; add --env FILE")
+    if arguments.show in CHANNELS:
+        return _channel_painter(arguments, scene, background)
     if scene.asset is not None and arguments.renderer != "splat":
         return _mesh_painter(arguments, scene, background)
     if arguments.renderer == "mesh":
@@ -65,6 +68,19 @@ def painter(arguments: argparse.Namespace, scene: Scene) -> Callable[[Camera], T
     if arguments.set:
         raise RelightError("--set: needs a light to show changed materials under; add --env FILE")
     return lambda camera: _over(*relit.photographed(camera), background)
+
+
+def _channel_painter(arguments: argparse.Namespace, scene: Scene, background: str) -> Callable[[Camera], Tensor]:
+    from relight.render.protocol import RasterOptions
+    from relight.render.splats import create_rasterizer
+
+    if scene.gaussians is None:
+        raise RelightError(f"--show {arguments.show}: {arguments.source} holds no splat")
+    if arguments.env or arguments.set or arguments.renderer == "mesh":
+        raise RelightError(f"--show {arguments.show}: is of the splat, without --env, --set and --renderer mesh")
+    options = RasterOptions.for_extent(scene.frame.radius)
+    paint = channel_painter(arguments.show, scene.gaussians, create_rasterizer(), options)
+    return lambda camera: _over(*paint(camera), background)
 
 
 def _mesh_painter(arguments: argparse.Namespace, scene: Scene, background: str) -> Callable[[Camera], Tensor]:

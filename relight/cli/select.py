@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
     from relight.fit.select import Selector
 
-SELECTED = (1.0, 0.45, 0.05)
-"""sRGB-encoded: what is laid over a selection."""
 FOLDER = "selections"
-HOW = {"by": "object", "threshold": 0.6, "whole": False, "far": 1e-3, "detail": 3.0}
+HOW = {"by": "object", "threshold": 0.6, "whole": False, "step": 0}
 """Options of the stage `select` besides its prompt, and their defaults."""
 
 
@@ -38,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--like", type=int, metavar="GAUSSIAN", help="number of a Gaussian of it")
     prompt.add_argument("--text", help="words, where features are of a teacher that knows words")
     parser.add_argument("--by", choices=("object", "similarity"), default="object",
-                        help="object: as far as no border is in the way; similarity: by features alone")  # fmt: skip
+                        help="object: what ends at borders; similarity: by features alone")  # fmt: skip
     parser.add_argument("--threshold", type=float, default=0.6, help="of similarity: least cosine (default: 0.6)")
     parser.add_argument("--whole", action="store_true", help="of similarity: also like things that don't touch it")
-    parser.add_argument("--far", type=float, default=1e-3, help="of object: smaller reaches farther (default: 1e-3)")
-    parser.add_argument("--detail", type=float, default=3.0, help="of object: larger means parts (default: 3)")
+    parser.add_argument("--step", type=int, default=0,
+                        help="of object: 1, 2... the next larger things; -1, -2... parts (default: 0)")  # fmt: skip
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture of the selection (.png)")
     parser.add_argument("--view", help="photograph whose camera draws it; default: the prompt's, or the first")
     parser.add_argument("--save", metavar="NAME", help=f"keep it as RUN/{FOLDER}/NAME.safetensors")
@@ -65,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise RelightError(f"{file}: exists; --force replaces it, or write another file")
     if arguments.output is not None and arguments.output.suffix.lower() != ".png":
         raise RelightError(f"{arguments.output}: expected a .png")
-    for name, low, high in (("far", 1e-7, 0.5), ("threshold", -1, 1), ("detail", 1, 1000)):
+    for name, low, high in (("threshold", -1, 1), ("step", -20, 20)):
         if not low <= getattr(arguments, name) <= high:
             raise RelightError(f"--{name} {getattr(arguments, name)}: expected {low:g} to {high:g}")
     selector = Selector(load_scene(stage))
@@ -89,25 +87,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _draw(selector: Selector, share: Tensor, arguments: argparse.Namespace) -> None:
-    """The captured look, darker where it isn't selected."""
+    """The captured look, grey and fainter where it isn't selected."""
+    from dataclasses import replace
+
     import torch
 
+    from relight.cli.shown import channel_painter
     from relight.export.images import write_image
     from relight.fit.select import find_view
-    from relight.render.splats import render
 
     place = arguments.point or arguments.box
     name = arguments.view or (place.rsplit(",", 2 if arguments.point else 4)[0] if place else selector.views[0].name)
     camera = find_view(selector.scene, name).camera_at(selector.views.max_size)
+    marked = replace(selector.gaussians, channels={"selection": share.float()})
     with torch.no_grad():
-        image = render(
-            selector.rasterizer, selector.gaussians, camera, options=selector.options, features=share[:, None].float()
-        )
-        assert image.features is not None
-        dim = torch.lerp(image.color.mean(-1, keepdim=True).expand(-1, -1, 3), image.color.new_tensor(1.0), 0.35)
-        tinted = torch.lerp(image.color, image.alpha[..., None] * image.color.new_tensor(SELECTED), 0.35)
-        picture = torch.lerp(dim, tinted, image.features.clamp(0, 1))
-    write_image(arguments.output, picture.clamp(0, 1))
+        color, alpha = channel_painter("selection", marked, selector.rasterizer, selector.options)(camera)
+    write_image(arguments.output, (color + 1 - alpha[..., None]).clamp(0, 1))
     print(f"wrote {arguments.output}")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from relight.fit.judge import Trials, Verdict, judge
+from relight.fit.judge import Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.mirrors import Mixture
 from relight.fit.places import LEVELS, Places
@@ -29,7 +30,7 @@ TURNS = 2
 
 @dataclass(frozen=True)
 class Beginning:
-    """albedo: (N, 3) of places, linear.  colors: (K, 3), see `color_kinds`.  shares: (N, K) of these kinds.
+    """albedo: (N, 3) of places, linear.  colors: see `color_kinds`.  shares: (N, K) of kinds of material.
     metallic, roughness: (K,), 0 to 1.
     """
 
@@ -40,46 +41,57 @@ class Beginning:
     roughness: Tensor
 
 
-def begin(
-    places: Places, views: Views, light: FittedLighting, look: Tensor, *, metallic: float, roughness: float
-) -> Beginning:
+@dataclass(frozen=True)
+class Prior:
+    """metallic, roughness: where photographs do not tell.  segments: (N, S) 0 or 1, of the one that a place is of;
+    without them kinds are colours.  by: whether `segments` are the kinds; auto: if they explain more of what places
+    show than colours.
+    """
+
+    metallic: float
+    roughness: float
+    segments: Tensor | None = None
+    by: Literal["auto", "colors", "features"] = "auto"
+
+    def __getitem__(self, index: Tensor) -> Prior:
+        """Of some places."""
+        return self if self.segments is None else replace(self, segments=self.segments[index])
+
+
+def begin(places: Places, views: Views, light: FittedLighting, look: Tensor, prior: Prior) -> Beginning:
     """Base colour, learned light, which begins anew in `light`, and what kinds of material there are.
 
     Light is that which explains all as diffuse, or, if photographs are explained better, that in which some is metal.
-    look: (N, 3) linear, mean over views.  metallic, roughness: where photographs do not tell.
+    look: (N, 3) linear, mean over views.
     """
-    otherwise = metallic, roughness
     if not (light.known or light.given.follows_camera):
         albedo = _diffuse(places, views, light, look)
-        begun = _judged(Trials.of(places.in_views(views, light)), albedo, otherwise)
-        return begun if light.several else _with_metals(places, views, light, begun, otherwise)
+        begun = _judged(Trials.of(places.in_views(views, light)), albedo, prior)
+        return begun if light.several else _with_metals(places, views, light, begun, prior)
     trials = Trials.of(places.in_views(views, light))
-    begun = _judged(trials, trials.color[-1, 0], otherwise)
+    begun = _judged(trials, trials.color[-1, 0], prior)
     if light.known:
         return begun
     # A light that follows the camera is not found in closed form, and one that is not known tells nothing yet.
-    metal, rough = (torch.full_like(begun.metallic, x) for x in otherwise)
+    metal, rough = (torch.full_like(begun.metallic, x) for x in (prior.metallic, prior.roughness))
     return replace(begun, metallic=metal, roughness=rough)
 
 
-def _judged(trials: Trials, albedo: Tensor, otherwise: tuple[float, float]) -> Beginning:
+def _judged(trials: Trials, albedo: Tensor, prior: Prior) -> Beginning:
     """What (N, 3) albedo is made of."""
     colors = color_kinds(albedo)
     shares = color_shares(albedo, colors)
     verdict = judge(trials, shares)
-    metal, rough = _known(verdict, otherwise)
+    if prior.segments is not None and prior.by != "colors":
+        other = judge(trials, prior.segments)
+        if prior.by == "features" or other.left < verdict.left:
+            shares, verdict = prior.segments, other
+    found = zip((verdict.metallic, verdict.roughness), (prior.metallic, prior.roughness), strict=True)
+    metal, rough = (torch.where(x.isfinite(), x, otherwise).clamp(0.03, 0.97) for x, otherwise in found)
     return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 
 
-def _known(verdict: Verdict, otherwise: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    found = (verdict.metallic, verdict.roughness)
-    metal, rough = (torch.where(x.isfinite(), x, y).clamp(0.03, 0.97) for x, y in zip(found, otherwise, strict=True))
-    return metal, rough
-
-
-def _with_metals(
-    places: Places, views: Views, light: FittedLighting, begun: Beginning, otherwise: tuple[float, float]
-) -> Beginning:
+def _with_metals(places: Places, views: Views, light: FittedLighting, begun: Beginning, prior: Prior) -> Beginning:
     """`begun`, or the beginning that is found from all as metal, light and judgement in turns."""
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(places.points), generator=generator)[:SAMPLED].to(places.points.device)
@@ -93,7 +105,7 @@ def _with_metals(
     found = mixture.explained(ones, SMOOTH * ones)
     for _ in range(TURNS):
         light.start({name: found.radiance})
-        turn = _judged(Trials.of(mixture.places.in_views(views, light)), found.base_color, otherwise)
+        turn = _judged(Trials.of(mixture.places.in_views(views, light)), found.base_color, prior[chosen])
         metal, rough = (turn.shares @ x for x in (turn.metallic, turn.roughness))
         found = mixture.explained(metal, rough, found.base_color, found.radiance)
     if found.left > (1 - GAIN) * plain.left:
@@ -103,7 +115,7 @@ def _with_metals(
     trials = Trials.of(places.in_views(views, light))
     albedo = trials.color[min(range(len(LEVELS)), key=lambda i: abs(LEVELS[i] - SMOOTH)), -1]
     first = judge(trials, color_shares(albedo, color_kinds(albedo))).base_color
-    return _judged(trials, torch.where(first.isfinite(), first, albedo), otherwise)
+    return _judged(trials, torch.where(first.isfinite(), first, albedo), prior)
 
 
 def _diffuse(places: Places, views: Views, light: FittedLighting, look: Tensor) -> Tensor:

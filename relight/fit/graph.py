@@ -1,19 +1,22 @@
-"""Gaussians as a graph of neighbours, and the part of it that belongs to a seed.
+"""Gaussians as a graph of neighbours: how much of a border is between any two of them.
 
-What stops a selection is the border of an object: where surfaces meet in a concave edge (Stein et al., Object
-Partitioning using Local Convexity, CVPR 2014) *and* look or feel different.  Either alone is common within objects.
+The border of a thing is where surfaces meet in a concave edge (Stein et al., Object Partitioning using Local Convexity,
+CVPR 2014) *and* look or feel different.  Either alone is common within things.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from relight.fit.uplift import SEEN
+from relight.fit.uplift import SEEN, Seen, uplift
+from relight.geometry.gaussians import Gaussians
+from relight.render.protocol import RasterOptions, SplatRasterizer
+from relight.render.splats import render
+from relight.views import Views
 
 NEIGHBOURS = 12
 FLAT = 0.15
@@ -22,8 +25,8 @@ CONCAVE = 0.5
 """Of 2, where surfaces face each other, at which a difference counts in full; a right angle has 1.4."""
 MOST = 8.0
 """Medians that a difference counts at most."""
-WEAKEST = 1e-5
-"""Of an edge: borders are never quite closed, so that everything has a place in the order."""
+PICTURES = 24
+"""At most, that tell what Gaussians look like."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +46,14 @@ class Surface:
 
 @dataclass(frozen=True)
 class Graph:
-    """count: N.  edges: (E, 2), each once.  weight: (E,), 0 to 1: how sure it is that both ends are of one thing."""
+    """count: N.  edges: (E, 2), each once.  cost: (E,), 0 or more: how much of a border is between both ends.
+    weight: (E,), above 0: how far that counts.
+    """
 
     count: int
     edges: Tensor
+    cost: Tensor
     weight: Tensor
-
-    @property
-    def degree(self) -> Tensor:
-        """(N,) sum of the weights of its edges, float64."""
-        total = torch.zeros(self.count, dtype=torch.float64)
-        for end in (0, 1):
-            total.index_add_(0, self.edges[:, end], self.weight.double())
-        return total
-
-    def matrix(self) -> Any:
-        """(N, N) symmetric SciPy CSR matrix of the weights, float64."""
-        from scipy.sparse import coo_matrix
-
-        i, j = self.edges.T.numpy()
-        w = self.weight.double().numpy()
-        half = coo_matrix((w, (i, j)), shape=(self.count, self.count))
-        return (half + half.T).tocsr()
 
 
 def neighbours(position: Tensor, count: int = NEIGHBOURS) -> Tensor:
@@ -80,90 +69,45 @@ def neighbours(position: Tensor, count: int = NEIGHBOURS) -> Tensor:
     return torch.unique(pairs[pairs[:, 0] < pairs[:, 1]], dim=0)
 
 
-def build(surface: Surface, *, count: int = NEIGHBOURS) -> Graph:
-    """The graph of what is seen.  Differences are measured by their median, so nothing depends on units."""
+def build(surface: Surface, *, count: int = NEIGHBOURS) -> tuple[Graph, ...]:
+    """Graphs of what is seen, which differ in `cost`: opinions that agree on borders of things, and less on others.
+
+    Differences are measured by their median, so nothing depends on units.
+    """
     shown = (surface.seen > SEEN).nonzero().squeeze(1)
     pairs = neighbours(surface.position[shown], count)
     position, color, normal = (t[shown] for t in (surface.position, surface.color, surface.normal))
+    known = evident(surface.seen)[shown]
     i, j = pairs.T
-    apart = position[j] - position[i]
-    normal = normalize(normal, dim=1)
-    meeting = -((normal[j] - normal[i]) * normalize(apart, dim=1)).sum(1)
+    towards = normalize(position[j] - position[i], dim=1)
+    meeting, normal = [], normalize(normal, dim=1)
+    for _ in range(3):
+        meeting.append((-((normal[j] - normal[i]) * towards).sum(1) / CONCAVE).clamp(0, 2))
+        summed = normal * known[:, None]
+        summed = summed.index_add(0, i, normal[j] * known[j, None]).index_add(0, j, normal[i] * known[i, None])
+        normal = normalize(summed, dim=1)
+    exact, smooth, smoother = meeting
     look = _measured((color[j] - color[i]).norm(dim=1))
     if surface.feature is not None:
         unit = normalize(surface.feature[shown].float(), dim=1)
-        look = look + _measured(1 - (unit[i] * unit[j]).sum(1))
-    distance = apart.norm(dim=1)
-    evidence = look * (FLAT + (meeting / CONCAVE).clamp(0, 2)) + 0.5 * (_measured(distance) - 3).clamp_min(0)
-    # What few pixels show is known badly, and lies between things: it must not join them.
-    share = (surface.seen[shown] / (0.5 * surface.seen[shown].median())).clamp_max(1).sqrt()
-    return Graph(len(surface.seen), shown[pairs], ((-evidence).exp() * share[i] * share[j]).clamp_min(WEAKEST))
+        feel = _measured(1 - (unit[i] * unit[j]).sum(1))
+        looks, concave, flat = (feel, feel + 0.3 * look), (exact, smooth, (exact + smooth) / 2), FLAT
+    else:
+        # Colour alone has patterns, so that a difference says less, and none says nothing.
+        looks, concave, flat = (look + 0.5, look + 1, look + 2), (smooth, smoother, (exact + smooth) / 2), FLAT / 3
+    # What few pixels show is known badly: it says little of borders.
+    weight = known[pairs].amin(1).clamp_min(SEEN)
+    return tuple(Graph(len(surface.seen), shown[pairs], a * (flat + b), weight) for a in looks for b in concave)
+
+
+def evident(seen: Tensor) -> Tensor:
+    """(N,) pixels covered, of (N,), as far as more of them say more."""
+    return seen.clamp_max(float(seen[seen > SEEN].median()) if bool((seen > SEEN).any()) else SEEN)
 
 
 def _measured(difference: Tensor) -> Tensor:
     """In medians, and at most `MOST`."""
     return (difference / difference.median().clamp_min(1e-9)).clamp_max(MOST)
-
-
-class Walks:
-    """Walks along edges that end at each step with probability `far`, and where `against` (N,) is above zero.
-
-    The linear system (D - (1 - far) W) x = far seeds is factored once, which takes seconds for a million Gaussians;
-    then each answer takes milliseconds.
-    """
-
-    def __init__(self, graph: Graph, far: float, against: Tensor | None = None):
-        from scipy.sparse import diags
-        from scipy.sparse.linalg import splu
-
-        degree = graph.degree
-        self.count, self.far = graph.count, far
-        self.inside = (degree > 0).nonzero().squeeze(1).numpy()
-        if len(self.inside):
-            d = degree.numpy()[self.inside]
-            ground = 0 if against is None else 10 * d * against.double().numpy()[self.inside]
-            system = diags(d + ground) - (1 - far) * graph.matrix()[self.inside][:, self.inside]
-            symmetric = {"SymmetricMode": True}
-            self.factors = splu(
-                system.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=symmetric
-            )  # fmt: skip
-
-    def reach(self, seeds: Tensor) -> Tensor:
-        """(N,) how strongly each Gaussian belongs to `seeds` (N,), float64: personalised PageRank over degree."""
-        out = torch.zeros(self.count, dtype=torch.float64)
-        if len(self.inside):
-            found = self.factors.solve(self.far * seeds.double().numpy()[self.inside])
-            out[self.inside] = torch.from_numpy(found).clamp_min(0)
-        return out
-
-
-def sweep(graph: Graph, order: Tensor, *, detail: float, most: float = 0.95) -> tuple[Tensor, float]:
-    """(N,) the Gaussians of the smallest good cut among those that take the first k of an order, and its conductance.
-
-    order: (N,) larger is earlier (Andersen, Chung and Lang, Local Graph Partitioning using PageRank Vectors, FOCS
-    2006).  detail: how many times the least conductance a cut may have; all but another object is as good a cut as
-    that object, so the least alone would not do.  most: share of all edges' weight that may be inside.
-    """
-    rank = torch.empty(graph.count, dtype=torch.long)
-    sequence = order.argsort(descending=True, stable=True)
-    rank[sequence] = torch.arange(graph.count)
-    volume = graph.degree[sequence].cumsum(0)
-    first, last = rank[graph.edges].sort(1).values.T
-    change = torch.zeros(graph.count, dtype=torch.float64)
-    change.index_add_(0, first, graph.weight.double())
-    change.index_add_(0, last, -graph.weight.double())
-    cut, total = change.cumsum(0), float(volume[-1])
-    conductance = cut / torch.minimum(volume, total - volume).clamp_min(1e-12)
-    allowed = (order[sequence] > 0) & (volume < most * total) & (volume > 0)
-    if not bool(allowed.any()):
-        return order > 0, 0.0
-    conductance = torch.where(allowed, conductance, torch.inf)
-    good = conductance <= detail * conductance.min()
-    start = int(good.int().argmax())
-    worse = (~good[start:]).nonzero()
-    end = start + int(worse[0]) if len(worse) else len(good)
-    best = start + int(conductance[start:end].argmin())
-    return rank <= best, float(conductance[best])
 
 
 def connected(graph: Graph, inside: Tensor, seeds: Tensor) -> Tensor:
@@ -185,3 +129,22 @@ def nearest(points: Tensor, to: Tensor) -> Tensor:
     from scipy.spatial import KDTree
 
     return torch.from_numpy(KDTree(points.double().cpu().numpy()).query(to.double().cpu().numpy())[1])
+
+
+def seen_surface(rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views, options: RasterOptions) -> Surface:
+    """Colours, normals and positions of the surface that each Gaussian shows, by uplifting pictures of them; features
+    are the channel `feature`, if there is one."""
+    gaussians, device = gaussians.detach(), gaussians.means.device
+    pictures = []
+    with torch.no_grad():
+        for index in range(0, len(views), max(1, len(views) // PICTURES)):
+            camera = views.camera(index).to(device)
+            image = render(rasterizer, gaussians, camera, options=options, normals=True)
+            assert image.normals is not None
+            # The look is rendered, not photographed: it is there when the photographs are not.
+            color = image.color / image.alpha.clamp_min(1e-3)[..., None]
+            values = torch.cat([color, image.normals, camera.unproject(image.depth)], 2)
+            pictures.append(Seen(camera, values, (image.alpha > 0.5).float()))
+    values, seen = (t.cpu() for t in uplift(rasterizer, gaussians, pictures, options=options))
+    feature = gaussians.channels.get("feature")
+    return Surface(values[:, 6:], values[:, :3], values[:, 3:6], None if feature is None else feature.cpu(), seen)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError, RelightError
-from relight.fit.graph import Graph, Surface, Walks, build, connected, nearest, sweep
+from relight.fit.graph import Graph, Surface, build, connected, evident, nearest, seen_surface
+from relight.fit.hierarchy import Hierarchy, merged
 from relight.fit.teachers import TextExtractor
-from relight.fit.uplift import Seen, gathered, uplift
+from relight.fit.uplift import SEEN, gathered
 from relight.fit.words import speaker
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.plugins import did_you_mean
 from relight.render.protocol import RasterOptions, SplatRasterizer
-from relight.render.splats import create_rasterizer, render
+from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.views import View
 
 PATCH = 3
 """Side, in pixels, of what a click means."""
-FAR, DETAIL = 1e-3, 3.0
-PICTURES = 24
-"""At most, that tell what Gaussians look like."""
+LARGER = 1.25
+"""Times, of what a thing covers, from which on another is larger."""
 FAINT = 1e-3
 """Share of the strongest seed below which a Gaussian is none."""
 NEGATIVES = ("object", "things", "stuff", "texture")
@@ -73,16 +74,22 @@ class Selector:
         self.scene, self.gaussians, self.views = scene, scene.gaussians.detach(), scene.views
         self.rasterizer = rasterizer or create_rasterizer(device=scene.gaussians.means.device)
         self.options = RasterOptions.for_extent(scene.frame.radius)
-        self._graph: Graph | None = None
-        self._known: dict[float, Walks] = {}
         self._speaker: TextExtractor | None = None
 
-    @property
-    def graph(self) -> Graph:
-        if self._graph is None:
-            surface = seen_surface(self.rasterizer, self.scene, self.options)
-            self._graph = build(replace(surface, feature=self.gaussians.channels.get("feature")))
-        return self._graph
+    @cached_property
+    def _graphs(self) -> tuple[Graph, ...]:
+        return build(self._surface)
+
+    @cached_property
+    def hierarchies(self) -> tuple[Hierarchy, ...]:
+        """Of different opinions of what a border is."""
+        size = evident(self._surface.seen)
+        return tuple(merged(graph, size) for graph in self._graphs)
+
+    @cached_property
+    def _surface(self) -> Surface:
+        views = self.views.train if len(self.views.train) else self.views
+        return seen_surface(self.rasterizer, self.gaussians, views, self.options)
 
     def select(
         self,
@@ -91,25 +98,34 @@ class Selector:
         by: str = "object",
         threshold: float = 0.6,
         whole: bool = False,
-        far: float = FAR,
-        detail: float = DETAIL,
+        step: int = 0,
     ) -> Selection:
         """prompt: or (N,) seeds, which sum to 1, as `seeds_at` finds them.
-        by: "object", as far as borders let a walk from the seeds go; "similarity", by features alone, then
-        `threshold` is the least cosine.  whole: of similar things, those that don't touch the seeds count too.
-        far, detail: of objects, see `Walks` and `sweep`.
+        by: "object", what hangs together and ends at borders; "similarity", by features alone, then `threshold` is the
+        least cosine.  whole: of similar things, those that don't touch the seeds count too.  step: of objects, so many
+        sizes larger than what is most likely meant, or smaller.
 
         Raises RelightError for a prompt that hits nothing, MissingPartError for similarity without features.
         """
         if isinstance(prompt, Prompt) and prompt.text is not None:
             return self._named(prompt.text)
-        seeds, against = self._seeds(prompt)
+        seeds, outside = self._seeds(prompt)
         if by == "similarity":
             return self._similar(seeds, threshold, whole)
-        order = self._walks(far, against).reach(seeds)
-        inside, _ = sweep(self.graph, order, detail=detail)
-        inside = connected(self.graph, inside, seeds > FAINT * seeds.max())
-        return Selection(self._softened(order, inside).float(), seeds)
+        shown = torch.where(self._surface.seen > SEEN, seeds, 0.0)
+        nodes = [(tree, int(node)) for tree in self.hierarchies for node in tree.around(shown)]
+        if not nodes:
+            return Selection(self._softened(seeds > FAINT * seeds.max()), seeds)
+        inside = torch.stack([tree.inside(node) for tree, node in nodes]).float()
+        persistence = torch.tensor([float(tree.persistence[node]) for tree, node in nodes])
+        of = torch.tensor([i for i, tree in enumerate(self.hierarchies) for _ in tree.around(shown)])
+        size = self.hierarchies[0].size
+        if outside is None:
+            score = _agreed(inside * size, inside, of) * persistence
+        else:
+            score = inside @ outside[:, 0] / (outside[:, 0].sum() + inside @ outside[:, 1])
+        chosen = _stepped(score, inside @ size, step)
+        return Selection(self._softened(inside[chosen] > 0), seeds)
 
     def seeds_at(self, camera: Camera, x: float, y: float, drawn: Gaussians | None = None) -> Tensor:
         """(N,) what shows at pixel (x, y) of any camera.  Raises RelightError where nothing does.
@@ -118,24 +134,19 @@ class Selector:
         """
         return self._hit(camera, _patch(camera, x, y), f"{x:g},{y:g}", drawn)
 
-    def _walks(self, far: float, against: Tensor | None) -> Walks:
-        if against is not None:
-            return Walks(self.graph, far, against)
-        if far not in self._known:
-            self._known[far] = Walks(self.graph, far)
-        return self._known[far]
-
-    def _softened(self, order: Tensor, inside: Tensor) -> Tensor:
-        """Shares that pass through 1/2 at the cut, by the ratio to the weakest that is inside; hidden Gaussians, which
-        no picture shows, go with the nearest that one does."""
-        if not bool(inside.any()):
-            return torch.zeros_like(order)
-        ratio = order / order[inside].min().clamp_min(1e-300)
-        share = torch.where(inside, 1 - 0.5 / (ratio + 1e-12), 0.5 * ratio.clamp_max(0.999)).clamp(0, 1)
-        hidden = self.graph.degree == 0
-        if bool(hidden.any()):
-            known, means = (~hidden).nonzero().squeeze(1), self.gaussians.means
-            share[hidden] = share[known[nearest(means[known], means[hidden])]]
+    def _softened(self, inside: Tensor) -> Tensor:
+        """(N,) shares of (N,) bool: above 2/3 inside, and less the more neighbours are outside.  Hidden Gaussians,
+        which no picture shows, go with the nearest that one does."""
+        graph = self._graphs[0]
+        ends, weight = graph.edges, graph.weight / (1 + graph.cost)
+        total = torch.zeros(2, len(inside))
+        for one, other in (ends.T, ends.T.flip(0)):
+            total.index_add_(1, one, torch.stack([weight * inside[other], weight]))
+        share = (2 * inside + total[0] / total[1].clamp_min(1e-9)) / 3
+        seen = self._surface.seen > SEEN
+        if not bool(seen.all()):
+            known, means = seen.nonzero().squeeze(1), self.gaussians.means.cpu()
+            share[~seen] = share[known[nearest(means[known], means[~seen])]]
         return share
 
     def _similar(self, seeds: Tensor, threshold: float, whole: bool) -> Selection:
@@ -145,11 +156,12 @@ class Selector:
         cosine = unit @ normalize((seeds[:, None].float() * unit).sum(0), dim=0)
         share = torch.sigmoid(SHARP * (cosine - threshold))
         if not whole:
-            share = share * connected(self.graph, share > 0.5, seeds > FAINT * seeds.max())
+            share = share * connected(self._graphs[0], share > 0.5, seeds > FAINT * seeds.max())
         return Selection(share, seeds)
 
     def _named(self, text: str) -> Selection:
-        """By LERF's relevancy: the least probable win of the words over a negative."""
+        """By LERF's relevancy, the least probable win of the words over a negative, in shares of the most there is, as
+        in LangSplat (Qin et al., CVPR 2024)."""
         basis, feature = self.scene.feature_basis, self.gaussians.channels.get("feature")
         if basis is None or feature is None:
             raise MissingPartError("select: text needs features; run the stage features with a teacher that knows text")
@@ -157,11 +169,12 @@ class Selector:
             self._speaker = speaker(basis)
         words = normalize(self._speaker.text([text, *NEGATIVES]), dim=1)
         cosine = normalize(basis.widened(feature), dim=1) @ words.T
-        share = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1)
+        wins = torch.sigmoid(SHARP * (cosine[:, :1] - cosine[:, 1:])).amin(1) - 0.5
+        share = (wins / wins.amax().clamp_min(1e-6)).clamp(0, 1)
         return Selection(share, torch.nn.functional.one_hot(share.argmax(), len(share)).float())
 
     def _seeds(self, prompt: Prompt | Tensor) -> tuple[Tensor, Tensor | None]:
-        """(N,) what the prompt hits, summing to 1, and (N,) what it says is not meant."""
+        """(N,) what the prompt hits, summing to 1, and of a box, (N, 2) pixels in it and outside."""
         if isinstance(prompt, Tensor):
             return prompt, None
         n = len(self.gaussians)
@@ -181,8 +194,7 @@ class Selector:
         inside = _rectangle(camera, x0, y0, x1, y1)
         both = torch.stack([inside, 1 - inside], 2)
         shows = gathered(self.rasterizer, self.gaussians, camera, both, self.options)
-        outside = (shows[:, 1] > shows[:, 0]) & (shows[:, 1] > 0.1)
-        return self._hit(camera, core, f"box: {prompt.box}"), outside.float()
+        return self._hit(camera, core, f"box: {prompt.box}"), shows
 
     def _hit(self, camera: Camera, where: Tensor, what: str, drawn: Gaussians | None = None) -> Tensor:
         drawn = self.gaussians if drawn is None else drawn
@@ -225,23 +237,26 @@ def find_view(scene: Scene, name: str) -> View:
     raise RelightError(f"view {name!r}: no such view{did_you_mean(name, names, list_all=len(names) < 20)}")
 
 
-def seen_surface(rasterizer: SplatRasterizer, scene: Scene, options: RasterOptions) -> Surface:
-    """Colours, normals and positions of the surface that each Gaussian shows, by uplifting pictures of them."""
-    assert scene.views is not None and scene.gaussians is not None
-    views = scene.views.train if len(scene.views.train) else scene.views
-    gaussians, device = scene.gaussians, scene.gaussians.means.device
-    pictures = []
-    with torch.no_grad():
-        for index in range(0, len(views), max(1, len(views) // PICTURES)):
-            camera = views.camera(index).to(device)
-            image = render(rasterizer, gaussians, camera, options=options, normals=True)
-            assert image.normals is not None
-            # The look is rendered, not photographed: it is there when the photographs are not.
-            color = image.color / image.alpha.clamp_min(1e-3)[..., None]
-            values = torch.cat([color, image.normals, camera.unproject(image.depth)], 2)
-            pictures.append(Seen(camera, values, (image.alpha > 0.5).float()))
-    values, seen = uplift(rasterizer, gaussians, pictures, options=options)
-    return Surface(values[:, 6:], values[:, :3], values[:, 3:6], None, seen.cpu())
+def _agreed(sized: Tensor, inside: Tensor, of: Tensor) -> Tensor:
+    """(R,) of regions, (R, N) 0 or 1 and times size: the square of how well each is found in all of the hierarchies,
+    which `of` (R,) numbers."""
+    both = sized @ inside.T
+    each = both.diagonal()
+    overlap = both / (each[:, None] + each - both).clamp_min(1e-9)
+    return torch.stack([overlap[:, of == i].amax(1) for i in of.unique()]).mean(0).square()
+
+
+def _stepped(score: Tensor, size: Tensor, step: int) -> int:
+    """The best of (R,) regions, or the best of those that are so many sizes, each `LARGER` or more, away from it."""
+    chosen = int(score.argmax())
+    for _ in range(abs(step)):
+        farther = size > LARGER * size[chosen] if step > 0 else size < size[chosen] / LARGER
+        if not bool(farther.any()):
+            break
+        near = size[farther].min() if step > 0 else size[farther].max()
+        level = farther & (size <= LARGER * near) & (size >= near / LARGER)
+        chosen = int(torch.where(level, score, -torch.inf).argmax())
+    return chosen
 
 
 def _patch(camera: Camera, x: float, y: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What places of one colour have in common: roughness and metallic are found for all of them together.
+"""What places of one colour or thing have in common: roughness and metallic are found for all of them together.
 
 A highlight passes over few places, and the rest tell nothing of their roughness; but most things are made of a few
 materials, each with a colour of its own (as bases of BRDFs are used by Lensch et al., Image-Based Reconstruction of
@@ -11,6 +11,23 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from relight.fit.graph import Surface, build, evident, nearest
+from relight.fit.hierarchy import merged
+
+PART = 0.02
+"""Share of the surface that is seen, of which a segment has a material of its own."""
+
+
+def segments(surface: Surface) -> Tensor:
+    """(N, S) 1 for the one of S parts that each Gaussian belongs to: what persists as things do (see `Hierarchy`), cut
+    by look, features if there are some, and shape; what is in none, or not seen, is of the nearest."""
+    of = merged(build(surface)[0], evident(surface.seen), least=PART).partition()
+    known, lost = (of >= 0).nonzero().squeeze(1), (of < 0).nonzero().squeeze(1)
+    if not len(known):
+        return torch.ones(len(of), 1)
+    of[lost] = of[known[nearest(surface.position[known], surface.position[lost])]]
+    return torch.nn.functional.one_hot(of).float()
 
 
 class SharedMaterials:

@@ -18,6 +18,7 @@ def speaker(basis: FeatureBasis) -> TextExtractor:
     teacher = create(basis.teacher, basis.source)
     if not isinstance(teacher, TextExtractor):
         raise MissingPartError(
-            f"text: the features are {basis.teacher}'s, which knows no words; run the stage features with teacher=clip"
+            f"text: the features are {basis.teacher}'s, which knows no words; run the stage features with "
+            "teacher=clip or efficientnet-lite0-classes"
         )
     return teacher

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.begin import ALL, begin
+from relight.fit.begin import ALL, Prior, begin
+from relight.fit.graph import Surface, seen_surface
 from relight.fit.judge import TURNED, Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
 from relight.fit.places import Places
-from relight.fit.shared import SharedMaterials
+from relight.fit.shared import SharedMaterials, segments
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
@@ -150,7 +151,7 @@ class Distill(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     by_renderer: ClassVar[Mapping[str, str]] = {"mesh": "materials"}
 
     renderer: Literal["splat", "mesh"] = "splat"
@@ -183,6 +184,10 @@ class Distill(Stage):
     """A pixel and step, along what surfaces mirror."""
     shadows: bool = True
     """Work out, before `diffuse`, what of the light each place sees, by rays against a mesh made from the splat."""
+    share_materials_by: Literal["auto", "colors", "features"] = "auto"
+    """What shares roughness and metallic: places of one colour, or of one segment, cut by look, shape and, where the
+    stage `features` gave some, features.  auto: what explains the photographs better.  Without `shadows` nothing is
+    shared."""
     normal_weight: float = 0.05
     """Weight of the angle between the Gaussians' normals and those of the depth they make (2DGS: 0.05)."""
 
@@ -281,14 +286,18 @@ class _Distillation:
         light = self.light.now().main
         self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
         o = self.options
-        start = {"metallic": o.metallic_start, "roughness": o.roughness_start}
-        begun = begin(self._places(), self.views, self.light, look, **start)
+        parts = None if o.share_materials_by == "colors" else segments(self._surface())
+        prior = Prior(o.metallic_start, o.roughness_start, parts, o.share_materials_by)
+        begun = begin(self._places(), self.views, self.light, look, prior)
         kinds = {"metallic": begun.metallic.logit(), "roughness": begun.roughness.logit()}
         self.shared = SharedMaterials(begun.shares, kinds)
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(begun.albedo.clamp(0.02, 0.95)))
             for name in self.shared.kinds:
                 self.parameters[name].zero_()
+
+    def _surface(self) -> Surface:
+        return seen_surface(self.rasterizer, self._gaussians(), self.views, self.raster)
 
     def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""

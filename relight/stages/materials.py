@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError, MissingPartError
-from relight.fit.begin import ALL, Beginning, begin
+from relight.fit.begin import ALL, Beginning, Prior, begin
 from relight.fit.judge import TURNED, Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
@@ -237,8 +237,8 @@ class _TextureFit:
     def _guessed(self) -> Tensor:
         """(T, 5) materials of texels from photographs alone; learned light begins anew."""
         o, look = self.options, self.seen.radiance
-        start = {"metallic": o.metallic_start, "roughness": o.roughness_start}
-        begun = self.begun = begin(self.places, self.views, self.light, look[self.chosen], **start)
+        prior = Prior(o.metallic_start, o.roughness_start)
+        begun = self.begun = begin(self.places, self.views, self.light, look[self.chosen], prior)
         lit = torch.ones_like(look)
         lit[self.chosen] = (look[self.chosen] / begun.albedo.clamp_min(1e-3)).clamp_min(1e-3)
         known = torch.zeros(len(look)).index_fill(0, self.chosen, 1.0)

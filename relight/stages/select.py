@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from relight.fit.select import DETAIL, FAR, Prompt, Selector
+from relight.fit.select import Prompt, Selector
 from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.stages.base import Job, Stage
@@ -30,28 +30,27 @@ class Select(Stage):
     text: str | None = None
     """Words, where features are of a teacher that knows words (clip)."""
     by: Literal["object", "similarity"] = "object"
-    """object: as far as no border is in the way.  similarity: whatever has features like those of the seed."""
+    """object: what hangs together and ends at borders.  similarity: whatever has features like those of the seed."""
     threshold: float = 0.6
     """similarity: least cosine.  -1 to 1."""
     whole: bool = False
     """similarity: all like things, also those that don't touch the seed."""
-    far: float = FAR
-    """object: chance that a walk from the seed ends at each step; smaller means larger things.  1e-7 to 0.5."""
-    detail: float = DETAIL
-    """object: how many times as leaky as the best a border may be that is nearer; larger means parts.  1 to 1000."""
+    step: int = 0
+    """object: sizes larger than what is most likely meant (1: the next larger thing around it), or smaller (-1: a
+    part of it).  -20 to 20."""
     add: Literal["replace", "union", "difference", "intersection"] = "replace"
     """With the selection that an earlier stage left."""
 
     def __post_init__(self) -> None:
         Prompt(self.point, self.box, self.like, self.text)
-        self.check_ranges({"threshold": (-1, 1), "far": (1e-7, 0.5), "detail": (1, 1000)})
+        self.check_ranges({"threshold": (-1, 1), "step": (-20, 20)})
 
     def run(self, scene: Scene, job: Job) -> Scene:
         """Raises MissingPartError without views, Gaussians or the features that are needed, RelightError for a prompt
         that hits nothing."""
         prompt = Prompt(self.point, self.box, self.like, self.text)
         selector = Selector(scene, create_rasterizer(job.backend, job.device))
-        how = {name: getattr(self, name) for name in ("by", "threshold", "whole", "far", "detail")}
+        how = {name: getattr(self, name) for name in ("by", "threshold", "whole", "step")}
         share = selector.select(prompt, **how).share.float()
         assert scene.gaussians is not None
         before = scene.gaussians.channels.get("selection")

@@ -61,7 +61,8 @@ def test_things_of_one_colour_feel_alike(photographed, tmp_path):
     assert job.reports[-1][0] == job.reports[-1][1] == 20
     unit = normalize(feature.float(), dim=1)
     red, blue = unit[of == 1], unit[of == 2]
-    assert (red @ red.T).mean() > 0.9 and (red @ blue.T).mean() < 0.3
+    # Not 1: where a ball stands on the table, the teacher's 4 x 4 pixels show some of both.
+    assert (red @ red.T).mean() > 0.95 and (red @ blue.T).mean() < 0.3
     # The basis says what the teacher would.
     color = torch.tensor([0.8, 0.1, 0.1]).expand(4, 4, 3)
     said, wide = Colors()(color)[0, 0], result.feature_basis.widened(feature[of == 1]).mean(0)

@@ -7,7 +7,7 @@ import torch
 from lit_ball import photographs, places_of_ball, sky
 from meshed_ball import ball_splat
 
-from relight.fit.begin import Beginning, begin
+from relight.fit.begin import Beginning, Prior, begin
 from relight.fit.lighting import FittedLighting
 from relight.fit.mirrors import Mixture
 from relight.render.transfer import cell_directions
@@ -19,7 +19,7 @@ def begun(views: Views) -> tuple[Beginning, Environment]:
     light = FittedLighting(views, None, size=16, brightness=1.0, device=torch.device("cpu"))
     splat = ball_splat()
     look = splat.channels["base_color"] * sky().irradiance(splat.means)
-    found = begin(places_of_ball(), views, light, look, metallic=0.1, roughness=0.6)
+    found = begin(places_of_ball(), views, light, look, Prior(0.1, 0.6))
     main = light.found().main
     assert main is not None
     return found, main

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 from relight.errors import RelightError
 from relight.fit.teachers import FeatureExtractor, TextExtractor, create
+from relight.images import read_image
 
 
 def made(name: str, source: str | None = None) -> FeatureExtractor:
@@ -41,6 +43,30 @@ def test_teachers_with_weights_tell_textures_apart(name):
     left, right = flat[:, 1:6].flatten(0, 1), flat[:, 10:15].flatten(0, 1)
     assert (left @ left.T).mean() > (left @ right.T).mean() + 0.3
     torch.testing.assert_close(teacher(halves()), values)
+
+
+def test_a_classifier_knows_its_words():
+    teacher = made("efficientnet-lite0-classes")
+    assert isinstance(teacher, FeatureExtractor) and isinstance(teacher, TextExtractor)
+    photo = Path(os.environ.get("RELIGHT_DATA", "")) / "multiview" / "ngp_fox" / "images" / "0034.jpg"
+    if not photo.is_file():
+        pytest.skip("RELIGHT_DATA has no fox")
+    rgb = read_image(photo).rgb.permute(2, 0, 1)[None]
+    values = teacher(interpolate(rgb, scale_factor=512 / max(rgb.shape[2:]), mode="area")[0].permute(1, 2, 0))
+    assert values.shape == (16, 9, 1280) and values.isfinite().all()
+    words = ["red fox", "a red fox", "teapot", "object"]
+    try:
+        fox, same, teapot, anything = normalize(teacher.text(words), dim=1)
+    except RelightError as error:
+        pytest.skip(str(error))
+    assert torch.equal(fox, same) and not anything.any()
+    found, other = values @ fox, values @ teapot
+    assert found.max() > 0.2 and found.max() > 3 * other.max()
+    # In its face, which is in the middle.
+    row, column = divmod(int(found.argmax()), 9)
+    assert 4 <= row < 13 and 2 <= column < 7
+    with pytest.raises(RelightError, match="did you mean 'teapot'"):
+        teacher.text(["teapott"])
 
 
 def test_what_cannot_be_made_is_explained(tmp_path):

@@ -47,6 +47,7 @@ class TextExtractor(Protocol):
 
 BUILTIN: Mapping[str, str] = {
     "efficientnet-lite0": "relight.fit.teachers.efficientnet:EfficientNetLite",
+    "efficientnet-lite0-classes": "relight.fit.teachers.efficientnet:EfficientNetClasses",
     "xfeat": "relight.fit.teachers.xfeat:XFeat",
     "clip": "relight.fit.teachers.transformer:Clip",
     "dino": "relight.fit.teachers.transformer:Dino",
