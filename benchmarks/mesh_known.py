@@ -1,6 +1,6 @@
 """Materials and light from photographs of a known shape: the real models of RELIGHT_DATA/relightable.
 
-    python -m benchmarks.mesh_known [spot ...] [--method split_sum]
+    python -m benchmarks.mesh_known [spot ...] [--method split_sum] [--known-light]
 
 Captures that are not named keep their earlier scores if the method's options are the same.
 
@@ -33,6 +33,7 @@ from relight.images import read_image
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb
+from relight.shading.lighting import Lighting
 from relight.shading.lights import Light
 from relight.stages.materials import MeshMaterials
 from relight.testing.job import MemoryJob
@@ -78,13 +79,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help=f"captures (default: {' '.join(MODELS)})")
     parser.add_argument("--method", choices=METHODS, default="monte_carlo")
+    parser.add_argument("--known-light", action="store_true", help="printed, not recorded: materials alone are sought")
     options = parser.parse_args()
-    rows = earlier(options.method)
+    rows = {} if options.known_light else earlier(options.method)
     for name in options.names or MODELS:
         scene = replace(load(folder_of(name)), asset=bare(name))
         assert scene.views is not None
         views, folder = scene.views.test, folder_of(name)
         truth = find_truth(folder, views, folder.parents[1] / "hdri" / "512", scene.frame.up, 0.0)
+        if options.known_light:
+            assert truth.light is not None
+            scene = replace(scene, light=Lighting({"": truth.light}, measured=True))
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as place:
             found = MeshMaterials(**METHODS[options.method]).run(scene, MemoryJob(Path(place)))
@@ -101,13 +106,21 @@ def main() -> None:
         row["taken by shadows"] = shadowed(name, truth.light, views)
         row["light"] = score["light, relative error of irradiance"]["per channel"]
         rows[name] = row
-        print(name, options.method, {key: round(value, 3) for key, value in row.items()}, flush=True)
+        print(
+            name,
+            options.method,
+            "known light" * options.known_light,
+            {key: round(value, 3) for key, value in row.items()},
+            flush=True,
+        )
         seen = relit.buffer(views.camera(0))
         s = seen.surface
         tiles = [read_image(truth.albedo[0]).values[..., :3], linear_to_srgb(seen.spread(s.base_color))]
         tiles += [seen.spread(x[:, None]).expand(-1, -1, 3) for x in (s.roughness, s.metallic)]
         output = Path(__file__).parent / "results" / "pictures" / f"mesh_known_{options.method}_{name}.png"
         write_image(output, torch.cat(tiles, 1).clamp(0, 1))
+    if options.known_light:
+        return
     mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
     words = options.method.replace("_", " ")
     record(
