@@ -1,11 +1,12 @@
 """Splats compressed to lose at most 0.3 dB, against splat-transform's .sog and plain .spz of the same file.
 
-    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [key=value ...]
+    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [--minutes N] [key=value ...]
 
 plant, biker and inria are splats of RELIGHT_DATA that came without photographs; they are judged by generated views,
 over the pixels that show something.  A stage folder has photographs, and those held out judge.  Materials are relit by
 the lights of its capture where those are known.  --node (or SPLAT_TRANSFORM): a folder with node_modules of
-@playcanvas/splat-transform 3.7.  key=value: options of the stage compress.
+@playcanvas/splat-transform 3.7.  --minutes: of each search, after which the best file found so far counts.  key=value:
+options of the stage compress.
 
 Peers drop no Gaussian and are nearly lossless; "ours, as good as ..." is our file of all that is ever seen, with as few
 bits as keep that file's PSNR.
@@ -50,6 +51,17 @@ SPLATS = {
     "inria": "inria_style_ply/point_cloud_iter7000_9080g.ply",
 }
 RELIT_EVERY, RELIT_SAMPLES = 8, 16
+
+
+class TimedJob(MemoryJob):
+    """Wants no more after so many minutes."""
+
+    def __init__(self, folder: Path, minutes: float):
+        super().__init__(folder)
+        self.end = time.monotonic() + 60 * minutes
+
+    def enough(self) -> bool:
+        return time.monotonic() > self.end
 
 
 def opened(word: str) -> tuple[str, Scene]:
@@ -124,14 +136,14 @@ def relit(name: str, scene: Scene) -> dict[str, float]:
     return {kind: found["relit, mean"][kind]["PSNR"] for kind in ("unscaled", "per channel")}
 
 
-def measured(name: str, scene: Scene, options: list[str], node: Path | None, folder: Path) -> None:
+def measured(name: str, scene: Scene, options: list[str], node: Path | None, minutes: float, folder: Path) -> None:
     """Compress, compare, record."""
     assert scene.gaussians is not None
     stage = cast(Compress, stage_alone("compress", options).stage)
-    job, begun = MemoryJob(folder), time.perf_counter()
+    job, begun = TimedJob(folder, minutes), time.perf_counter()
     state = Compression(stage, scene, scene.gaussians, job)
     result = state.run()
-    minutes = (time.perf_counter() - begun) / 60
+    taken = (time.perf_counter() - begun) / 60
     assert result.gaussians is not None
     rungs, summary = curve.read(folder)
     chosen, original = rungs[summary["chosen"]], plain(scene.gaussians)
@@ -153,7 +165,7 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
             rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
         "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
-        "minutes": minutes, "bytes of the .ply": size, "dB before": min(state.judge.before.psnr, 99.0),
+        "minutes": taken, "bytes of the .ply": size, "dB before": min(state.judge.before.psnr, 99.0),
         "files": rows, "milliseconds of a picture": {
             "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
         },
@@ -168,15 +180,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="+", metavar="NAME | NAME=FOLDER | key=value")
     parser.add_argument("--node", type=Path, default=os.environ.get("SPLAT_TRANSFORM"))
+    parser.add_argument("--minutes", type=float, default=math.inf)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     names = [
         w for w in arguments.words if w in SPLATS or ("=" in w and (Path(w.partition("=")[2]) / "scene.json").is_file())
     ]
     options = [w for w in arguments.words if w not in names]
+    node = None if arguments.node is None else Path(arguments.node)
     for word in names:
         with tempfile.TemporaryDirectory() as place:
-            measured(*opened(word), options, None if arguments.node is None else Path(arguments.node), Path(place))
+            measured(*opened(word), options, node, arguments.minutes, Path(place))
 
 
 if __name__ == "__main__":
