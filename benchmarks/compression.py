@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("words", nargs="+", metavar="NAME | NAME=FOLDER | key=value")
     parser.add_argument("--node", type=Path, default=os.environ.get("SPLAT_TRANSFORM"))
     parser.add_argument("--minutes", type=float, default=math.inf)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     warnings.simplefilter("ignore")
     names = [
         w for w in arguments.words if w in SPLATS or ("=" in w and (Path(w.partition("=")[2]) / "scene.json").is_file())
