@@ -31,6 +31,7 @@ from benchmarks.record import record
 from benchmarks.relightable import folder_of
 from relight.cli.truth import find_truth
 from relight.compress import codec, curve
+from relight.compress.score import HIGHEST
 from relight.config import stage_alone
 from relight.fit.relighting import measure
 from relight.formats import FORMATS, read_splat, write_splat
@@ -97,11 +98,11 @@ def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, Gaussia
     """Bytes of all that is seen, with as few bits as still have this PSNR against the splat as it was; what is read."""
     counts_for = state.importance(state.original)[:, 1]
     splat, counts_for = state.original[counts_for > 0], counts_for[counts_for > 0]
-    assert state.table is not None
+    assert state.budget.table is not None
     expected, path = state.judge.pictures(state.original), folder / "as_good.sog"
     wanted, slack = 10 ** (-psnr / 10), 1.0
     while True:
-        recipe = state.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
+        recipe = state.budget.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
         found = codec.encode(splat, recipe, FORMATS["sog"], path, counts_for)
         if state.judge.distance(found, expected) <= wanted or slack < 0.02:
             return path.stat().st_size, found
@@ -109,8 +110,8 @@ def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, Gaussia
 
 
 def decibels(error: float) -> float:
-    """PSNR of a mean squared error; 99 for none."""
-    return -10 * math.log10(max(error, 10**-9.9))
+    """PSNR of a mean squared error."""
+    return -10 * math.log10(max(error, 10 ** (-HIGHEST / 10)))
 
 
 def milliseconds(state: Compression, splat: Gaussians) -> float:
@@ -161,11 +162,11 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, min
     rows["compressed"] = row(chosen.size, result.gaussians)
     for what, (splat, bytes_) in peers(name, original, folder, node).items():
         rows[what] = row(bytes_, splat)
-        if state.table is not None:
+        if state.budget.table is not None:
             rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
         "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
-        "minutes": taken, "bytes of the .ply": size, "dB before": min(state.judge.before.psnr, 99.0),
+        "minutes": taken, "bytes of the .ply": size, "dB before": state.judge.before.psnr,
         "files": rows, "milliseconds of a picture": {
             "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
         },

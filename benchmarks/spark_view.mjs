@@ -30,14 +30,14 @@ scene.add(splat);
 await splat.initialized;
 const camera = new THREE.PerspectiveCamera(s.fov, s.width / s.height, s.near, s.far);
 new THREE.Matrix4().set(...s.pose).decompose(camera.position, camera.quaternion, camera.scale);
-// Splats are sorted by a worker, in its own time: drawn until eight pictures in a row are the same.
+// Splats are sorted by a worker, in its own time: drawn until three pictures in a row are the same.
 let last = '', same = 0;
-while (same < 8) {
+while (same < 2) {
   renderer.render(scene, camera);
   const picture = renderer.domElement.toDataURL('image/png');
   same = picture === last && spark.activeSplats > 0 && !spark.sorting && !spark.sortDirty ? same + 1 : 0;
   last = picture;
-  await new Promise(done => setTimeout(done, 50));
+  await new Promise(done => setTimeout(done, 200));
 }
 window.picture = last;
 </script>`;
