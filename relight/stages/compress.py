@@ -252,6 +252,8 @@ class Compression:
             path.unlink(missing_ok=True)
 
     def _iterations(self, task: Task) -> int:
+        if task.kind == "prune" and task.count >= self.visible and self.teacher.photos is None:
+            return 0  # it is the teacher
         return self.options.polish if task.kind == "polish" else self.options.iterations
 
     def _total(self) -> int:
