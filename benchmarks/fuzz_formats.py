@@ -1,5 +1,4 @@
-"""Damaged splat files, for so many seconds of processor time a format: our error or a splat, never a crash,
-a hang or a lot of memory.
+"""Damaged splat files, for some processor time a format: our error or a splat, never a crash, a hang or much memory.
 
     python -m benchmarks.fuzz_formats --seconds 60 [--formats spz sog] [--keep failures/]
 
@@ -218,6 +217,7 @@ def main() -> int:
             found["failures"] = ["never ended: what hangs doesn't come back to Python"]
         for text in found.pop("failures"):
             print(f"{name}: {text}", file=sys.stderr)
+        print(name, found, file=sys.stderr, flush=True)
         detail[name] = found
         total += found["files"]
         failed += found.get("failed", 0)
