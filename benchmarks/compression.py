@@ -156,7 +156,8 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, min
     def row(bytes_: int, splat: Gaussians) -> dict[str, float]:
         score = state.judge.score(splat)
         error = state.judge.distance(splat, state.judge.pictures(state.original))
-        found = {"bytes": bytes_, "times smaller": size / bytes_, "Gaussians": len(splat), "dB lost": score.drop}
+        found = {"bytes": bytes_, "times smaller": size / bytes_, "Gaussians": len(splat)}
+        found |= {"bits of each": 8 * bytes_ / len(splat), "dB lost": score.drop}
         return found | {"dB to the original": decibels(error), "SSIM": score.ssim}
 
     rows["compressed"] = row(chosen.size, result.gaussians)
@@ -166,7 +167,8 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, min
             rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
         "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
-        "minutes": taken, "bytes of the .ply": size, "dB before": state.judge.before.psnr,
+        "minutes": taken, "bytes of the .ply": size, "bits of each in the .ply": 8 * size / len(original),
+        "dB before": state.judge.before.psnr,
         "files": rows, "milliseconds of a picture": {
             "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
         },
