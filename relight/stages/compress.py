@@ -15,6 +15,7 @@ from relight.compress import codec, curve
 from relight.compress.budget import BOLD, Budget
 from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks
+from relight.compress.orientation import least_turned
 from relight.compress.recover import Student
 from relight.compress.search import Rung, Target, Task, amount, next_task
 from relight.compress.significance import sensitivity, significance
@@ -135,7 +136,7 @@ def find_format(name: str):
 class Compression:
     """The state of one compression.
 
-    original: as files mean it.  judge, teacher: of it.
+    original: as files mean it, and with the axes that they take least for.  judge, teacher: of it.
     """
 
     def __init__(self, options: Compress, scene: Scene, gaussians: Gaussians, job: Job):
@@ -143,7 +144,7 @@ class Compression:
         format = find_format(options.format)
         assert format is not None
         self.format = format
-        self.original = plain(gaussians.detach()).to(job.device)
+        self.original = least_turned(plain(gaussians.detach()).to(job.device))
         if missing := lost(self.original, format):
             warnings.warn(f"compress: {format.what} has no place for {', '.join(missing)}", stacklevel=3)
         self.degree = self.original.sh_degree if "sh" in format.keeps else 0
