@@ -1,12 +1,14 @@
 """Splats compressed to lose at most 0.3 dB, against splat-transform's .sog and plain .spz of the same file.
 
-    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [--minutes N] [key=value ...]
+    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [--minutes N] [--keep FOLDER]
+                                     [key=value ...]
 
 plant, biker and inria are splats of RELIGHT_DATA that came without photographs; they are judged by generated views,
 over the pixels that show something.  A stage folder has photographs, and those held out judge.  Materials are relit by
 the lights of its capture where those are known.  --node (or SPLAT_TRANSFORM): a folder with node_modules of
-@playcanvas/splat-transform 3.7.  --minutes: of each search, after which the best file found so far counts.  key=value:
-options of the stage compress.
+@playcanvas/splat-transform 3.7, which has no place for surfels.  --minutes: of each search, after which the best file
+found so far counts.  --keep: for what searches find, by name; what is found there is compared, not searched again.
+key=value: options of the stage compress.
 
 Peers drop no Gaussian and are nearly lossless; "ours, as good as ..." is our file of all that is ever seen, with as few
 bits as keep that file's PSNR.
@@ -15,6 +17,7 @@ bits as keep that file's PSNR.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import subprocess
@@ -86,7 +89,7 @@ def peers(name: str, splat: Gaussians, folder: Path, node: Path | None) -> dict[
     """What is read from files of others, and their bytes."""
     found = {}
     write_splat(splat, folder / "peer.ply")
-    if node is not None:
+    if node is not None and not splat.surfels:
         splat_transform(node, folder / "peer.ply", folder / "peer.sog")
         found["splat-transform .sog"] = folder / "peer.sog"
     write_splat(splat, folder / "peer.spz")
@@ -137,17 +140,31 @@ def relit(name: str, scene: Scene) -> dict[str, float]:
     return {kind: found["relit, mean"][kind]["PSNR"] for kind in ("unscaled", "per channel")}
 
 
+def searched(scene: Scene, options: list[str], minutes: float, folder: Path) -> tuple[Compression, float]:
+    """Compress into `folder`, or take what is there: the state, and the minutes that it took."""
+    assert scene.gaussians is not None
+    kept, job = folder / "search.json", TimedJob(folder, minutes)
+    if kept.is_file():
+        found = json.loads(kept.read_text())
+        state = Compression(Compress(**found["options"]), scene, scene.gaussians, job)
+        state.budget.table = None if found["table"] is None else codec.Table.from_json(found["table"])
+        return state, found["minutes"]
+    state = Compression(cast(Compress, stage_alone("compress", options).stage), scene, scene.gaussians, job)
+    begun = time.perf_counter()
+    state.run()
+    taken = (time.perf_counter() - begun) / 60
+    table = None if state.budget.table is None else state.budget.table.to_json()
+    kept.write_text(json.dumps({"minutes": taken, "options": asdict(state.options), "table": table}))
+    return state, taken
+
+
 def measured(name: str, scene: Scene, options: list[str], node: Path | None, minutes: float, folder: Path) -> None:
     """Compress, compare, record."""
     assert scene.gaussians is not None
-    stage = cast(Compress, stage_alone("compress", options).stage)
-    job, begun = TimedJob(folder, minutes), time.perf_counter()
-    state = Compression(stage, scene, scene.gaussians, job)
-    result = state.run()
-    taken = (time.perf_counter() - begun) / 60
-    assert result.gaussians is not None
+    state, taken = searched(scene, options, minutes, folder)
     rungs, summary = curve.read(folder)
     chosen, original = rungs[summary["chosen"]], plain(scene.gaussians)
+    result = read_splat(folder / summary["file"])
     print(curve.table(rungs, chosen.index), flush=True)
     write_splat(original, folder / "before.ply")
     size = (folder / "before.ply").stat().st_size
@@ -160,22 +177,22 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, min
         found |= {"bits of each": 8 * bytes_ / len(splat), "dB lost": score.drop}
         return found | {"dB to the original": decibels(error), "SSIM": score.ssim}
 
-    rows["compressed"] = row(chosen.size, result.gaussians)
+    rows["compressed"] = row(chosen.size, result)
     for what, (splat, bytes_) in peers(name, original, folder, node).items():
         rows[what] = row(bytes_, splat)
         if state.budget.table is not None:
             rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
-        "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
+        "title": f"{name} compressed, against its .ply", "options": asdict(state.options),
         "minutes": taken, "bytes of the .ply": size, "bits of each in the .ply": 8 * size / len(original),
         "dB before": state.judge.before.psnr,
         "files": rows, "milliseconds of a picture": {
-            "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
+            "before": milliseconds(state, original), "after": milliseconds(state, result),
         },
         "trials": [asdict(r) for r in rungs],
     }  # fmt: skip
     if has_materials(original):
-        detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, result)}
+        detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, replace(scene, gaussians=result))}
     record(f"compression_{name}", size / chosen.size, "times smaller than .ply", detail=detail)
 
 
@@ -184,6 +201,7 @@ def main() -> None:
     parser.add_argument("words", nargs="+", metavar="NAME | NAME=FOLDER | key=value")
     parser.add_argument("--node", type=Path, default=os.environ.get("SPLAT_TRANSFORM"))
     parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--keep", type=Path)
     arguments = parser.parse_intermixed_args()
     warnings.simplefilter("ignore")
     names = [
@@ -193,7 +211,9 @@ def main() -> None:
     node = None if arguments.node is None else Path(arguments.node)
     for word in names:
         with tempfile.TemporaryDirectory() as place:
-            measured(*opened(word), options, node, arguments.minutes, Path(place))
+            folder = Path(place) if arguments.keep is None else arguments.keep / word.partition("=")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            measured(*opened(word), options, node, arguments.minutes, folder)
 
 
 if __name__ == "__main__":
