@@ -6,6 +6,7 @@ import json
 import math
 import warnings
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -127,8 +128,6 @@ class Compress(Stage):
 
 def find_format(name: str):
     """A format that is written, by name or suffix."""
-    from pathlib import Path
-
     found = find(Path("x"), name)
     return found if found is not None and found.writes else None
 
@@ -156,6 +155,7 @@ class Compression:
         )  # fmt: skip
         self.budget = Budget(options.target, self.judge)
         self.measured: dict[str, tuple[int, float]] = {}
+        """Bytes and errors of choices, while they are being measured."""
         self.rungs: list[Rung] = []
         self.states: dict[int | None, tuple[Gaussians, Tensor]] = {}
         """Splats that a fit may begin with, by the trial that made them, and what their Gaussians count for."""
@@ -239,9 +239,8 @@ class Compression:
         splat = replace(splat, sh=splat.sh[:, : sh.count(task.degree)])
         lattice = None
         if task.kind == "polish":
-            lattice = Lattice.of(
-                self._file(splat, self.budget.polished(self.rungs, task.start or 0), counts_for[chosen])[0]
-            )
+            recipe = self.budget.polished(self.rungs, task.start or 0)
+            lattice = Lattice.of(self._file(splat, recipe, counts_for[chosen])[0])
         return Student(splat, self.scene.frame.radius, lattice)
 
     def _file(self, splat: Gaussians, recipe: codec.Recipe, counts_for: Tensor) -> tuple[Gaussians, int]:
