@@ -1,11 +1,14 @@
 """Splats compressed to lose at most 0.3 dB, against splat-transform's .sog and plain .spz of the same file.
 
-    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [key=value ...]
+    python -m benchmarks.compression plant [biker inria NAME=STAGE_FOLDER] [--node FOLDER] [--minutes N] [--keep FOLDER]
+                                     [key=value ...]
 
 plant, biker and inria are splats of RELIGHT_DATA that came without photographs; they are judged by generated views,
 over the pixels that show something.  A stage folder has photographs, and those held out judge.  Materials are relit by
 the lights of its capture where those are known.  --node (or SPLAT_TRANSFORM): a folder with node_modules of
-@playcanvas/splat-transform 3.7.  key=value: options of the stage compress.
+@playcanvas/splat-transform 3.7, which has no place for surfels.  --minutes: of each search, after which the best file
+found so far counts.  --keep: for what searches find, by name; what is found there is compared, not searched again.
+key=value: options of the stage compress.
 
 Peers drop no Gaussian and are nearly lossless; "ours, as good as ..." is our file of all that is ever seen, with as few
 bits as keep that file's PSNR.
@@ -14,6 +17,7 @@ bits as keep that file's PSNR.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import subprocess
@@ -30,6 +34,7 @@ from benchmarks.record import record
 from benchmarks.relightable import folder_of
 from relight.cli.truth import find_truth
 from relight.compress import codec, curve
+from relight.compress.score import HIGHEST
 from relight.config import stage_alone
 from relight.fit.relighting import measure
 from relight.formats import FORMATS, read_splat, write_splat
@@ -50,6 +55,17 @@ SPLATS = {
     "inria": "inria_style_ply/point_cloud_iter7000_9080g.ply",
 }
 RELIT_EVERY, RELIT_SAMPLES = 8, 16
+
+
+class TimedJob(MemoryJob):
+    """Wants no more after so many minutes."""
+
+    def __init__(self, folder: Path, minutes: float):
+        super().__init__(folder)
+        self.end = time.monotonic() + 60 * minutes
+
+    def enough(self) -> bool:
+        return time.monotonic() > self.end
 
 
 def opened(word: str) -> tuple[str, Scene]:
@@ -73,7 +89,7 @@ def peers(name: str, splat: Gaussians, folder: Path, node: Path | None) -> dict[
     """What is read from files of others, and their bytes."""
     found = {}
     write_splat(splat, folder / "peer.ply")
-    if node is not None:
+    if node is not None and not splat.surfels:
         splat_transform(node, folder / "peer.ply", folder / "peer.sog")
         found["splat-transform .sog"] = folder / "peer.sog"
     write_splat(splat, folder / "peer.spz")
@@ -85,11 +101,11 @@ def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, Gaussia
     """Bytes of all that is seen, with as few bits as still have this PSNR against the splat as it was; what is read."""
     counts_for = state.importance(state.original)[:, 1]
     splat, counts_for = state.original[counts_for > 0], counts_for[counts_for > 0]
-    assert state.table is not None
+    assert state.budget.table is not None
     expected, path = state.judge.pictures(state.original), folder / "as_good.sog"
     wanted, slack = 10 ** (-psnr / 10), 1.0
     while True:
-        recipe = state.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
+        recipe = state.budget.table.within_error(slack * wanted, len(splat), splat.sh.shape[1] - 1)
         found = codec.encode(splat, recipe, FORMATS["sog"], path, counts_for)
         if state.judge.distance(found, expected) <= wanted or slack < 0.02:
             return path.stat().st_size, found
@@ -97,8 +113,8 @@ def as_good(state: Compression, psnr: float, folder: Path) -> tuple[int, Gaussia
 
 
 def decibels(error: float) -> float:
-    """PSNR of a mean squared error; 99 for none."""
-    return -10 * math.log10(max(error, 10**-9.9))
+    """PSNR of a mean squared error."""
+    return -10 * math.log10(max(error, 10 ** (-HIGHEST / 10)))
 
 
 def milliseconds(state: Compression, splat: Gaussians) -> float:
@@ -124,17 +140,31 @@ def relit(name: str, scene: Scene) -> dict[str, float]:
     return {kind: found["relit, mean"][kind]["PSNR"] for kind in ("unscaled", "per channel")}
 
 
-def measured(name: str, scene: Scene, options: list[str], node: Path | None, folder: Path) -> None:
+def searched(scene: Scene, options: list[str], minutes: float, folder: Path) -> tuple[Compression, float]:
+    """Compress into `folder`, or take what is there: the state, and the minutes that it took."""
+    assert scene.gaussians is not None
+    kept, job = folder / "search.json", TimedJob(folder, minutes)
+    if kept.is_file():
+        found = json.loads(kept.read_text())
+        state = Compression(Compress(**found["options"]), scene, scene.gaussians, job)
+        state.budget.table = None if found["table"] is None else codec.Table.from_json(found["table"])
+        return state, found["minutes"]
+    state = Compression(cast(Compress, stage_alone("compress", options).stage), scene, scene.gaussians, job)
+    begun = time.perf_counter()
+    state.run()
+    taken = (time.perf_counter() - begun) / 60
+    table = None if state.budget.table is None else state.budget.table.to_json()
+    kept.write_text(json.dumps({"minutes": taken, "options": asdict(state.options), "table": table}))
+    return state, taken
+
+
+def measured(name: str, scene: Scene, options: list[str], node: Path | None, minutes: float, folder: Path) -> None:
     """Compress, compare, record."""
     assert scene.gaussians is not None
-    stage = cast(Compress, stage_alone("compress", options).stage)
-    job, begun = MemoryJob(folder), time.perf_counter()
-    state = Compression(stage, scene, scene.gaussians, job)
-    result = state.run()
-    minutes = (time.perf_counter() - begun) / 60
-    assert result.gaussians is not None
+    state, taken = searched(scene, options, minutes, folder)
     rungs, summary = curve.read(folder)
     chosen, original = rungs[summary["chosen"]], plain(scene.gaussians)
+    result = read_splat(folder / summary["file"])
     print(curve.table(rungs, chosen.index), flush=True)
     write_splat(original, folder / "before.ply")
     size = (folder / "before.ply").stat().st_size
@@ -143,24 +173,26 @@ def measured(name: str, scene: Scene, options: list[str], node: Path | None, fol
     def row(bytes_: int, splat: Gaussians) -> dict[str, float]:
         score = state.judge.score(splat)
         error = state.judge.distance(splat, state.judge.pictures(state.original))
-        found = {"bytes": bytes_, "times smaller": size / bytes_, "Gaussians": len(splat), "dB lost": score.drop}
+        found = {"bytes": bytes_, "times smaller": size / bytes_, "Gaussians": len(splat)}
+        found |= {"bits of each": 8 * bytes_ / len(splat), "dB lost": score.drop}
         return found | {"dB to the original": decibels(error), "SSIM": score.ssim}
 
-    rows["compressed"] = row(chosen.size, result.gaussians)
+    rows["compressed"] = row(chosen.size, result)
     for what, (splat, bytes_) in peers(name, original, folder, node).items():
         rows[what] = row(bytes_, splat)
-        if state.table is not None:
+        if state.budget.table is not None:
             rows[f"ours, as good as {what}"] = row(*as_good(state, rows[what]["dB to the original"], folder))
     detail: dict[str, Any] = {
-        "title": f"{name} compressed, against its .ply", "options": {k: v for k, v in asdict(stage).items()},
-        "minutes": minutes, "bytes of the .ply": size, "dB before": min(state.judge.before.psnr, 99.0),
+        "title": f"{name} compressed, against its .ply", "options": asdict(state.options),
+        "minutes": taken, "bytes of the .ply": size, "bits of each in the .ply": 8 * size / len(original),
+        "dB before": state.judge.before.psnr,
         "files": rows, "milliseconds of a picture": {
-            "before": milliseconds(state, original), "after": milliseconds(state, result.gaussians),
+            "before": milliseconds(state, original), "after": milliseconds(state, result),
         },
         "trials": [asdict(r) for r in rungs],
     }  # fmt: skip
     if has_materials(original):
-        detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, result)}
+        detail["relit, dB"] = {"before": relit(name, scene), "after": relit(name, replace(scene, gaussians=result))}
     record(f"compression_{name}", size / chosen.size, "times smaller than .ply", detail=detail)
 
 
@@ -168,15 +200,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="+", metavar="NAME | NAME=FOLDER | key=value")
     parser.add_argument("--node", type=Path, default=os.environ.get("SPLAT_TRANSFORM"))
-    arguments = parser.parse_args()
+    parser.add_argument("--minutes", type=float, default=math.inf)
+    parser.add_argument("--keep", type=Path)
+    arguments = parser.parse_intermixed_args()
     warnings.simplefilter("ignore")
     names = [
         w for w in arguments.words if w in SPLATS or ("=" in w and (Path(w.partition("=")[2]) / "scene.json").is_file())
     ]
     options = [w for w in arguments.words if w not in names]
+    node = None if arguments.node is None else Path(arguments.node)
     for word in names:
         with tempfile.TemporaryDirectory() as place:
-            measured(*opened(word), options, None if arguments.node is None else Path(arguments.node), Path(place))
+            folder = Path(place) if arguments.keep is None else arguments.keep / word.partition("=")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            measured(*opened(word), options, node, arguments.minutes, folder)
 
 
 if __name__ == "__main__":

@@ -162,12 +162,14 @@ def measure(
     importance: Tensor | None = None,
     *,
     most_error: float = 1e-3,
+    known: dict[str, tuple[int, float]] | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Table:
     """Every choice alone, the others at their finest.
 
     path: of a file that is written, and removed.  error: mean squared, of a decoded splat against this one.
     most_error: of one attribute; choices that are coarser still are not measured.
+    known: bytes and errors of choices that were measured before; those measured now are added.
     advance: told how many of how many files are done.
     """
     options = {}
@@ -177,26 +179,31 @@ def measure(
         if _matters(name, splat):
             options[name] = values
     finest = {name: values[0] for name, values in options.items()}
-    total, done = 1 + sum(len(values) - 1 for values in options.values()), 0
+    measured = {} if known is None else known
+    total, done = sum(len(values) - 1 for values in options.values()), 0
 
-    def trial(splat: Gaussians, recipe: Recipe) -> tuple[Gaussians, int, float]:
+    def trial(splat: Gaussians, name: str, value: int) -> tuple[int, float]:
         nonlocal done
-        decoded = encode(splat, recipe, format, path, importance)
+        choice = f"{name}={value}"
+        if choice not in measured:
+            decoded = encode(splat, {**finest, name: value}, format, path, importance)
+            measured[choice] = path.stat().st_size, error(decoded)
         done += 1
         advance(done, total)
-        return decoded, path.stat().st_size, error(decoded)
+        return measured[choice]
 
     try:
-        decoded, size, floor = trial(splat, finest)
+        decoded = encode(splat, finest, format, path, importance)
+        size, floor = path.stat().st_size, error(decoded)
         # What has been through a palette is its own, so that not every trial has to find one.
-        known = replace(splat, sh=torch.cat([splat.sh[:, :1], decoded.sh[:, 1:]], 1))
+        own = replace(splat, sh=torch.cat([splat.sh[:, :1], decoded.sh[:, 1:]], 1))
         rest = splat.sh.shape[1] - 1
         rows = {}
         for name, values in options.items():
             row = [Choice(values[0])]
             for value in values[1:]:
                 if row[-1].error < most_error:
-                    _, bytes_, mse = trial(splat if name == "palette_size" else known, {**finest, name: value})
+                    bytes_, mse = trial(splat if name == "palette_size" else own, name, value)
                     labels = math.log2(value / values[0]) / 8 * len(splat) if name == "palette_size" else 0.0
                     fixed = bytes_ - size - labels if name == "palette_size" else 0.0
                     row.append(Choice(value, bytes_ - size, max(mse - floor, 0.0), fixed))

@@ -66,7 +66,7 @@ def drawing(rungs: Sequence[Rung], chosen: int) -> bytes:
         axes.annotate(f"{r.count:,}", (r.size / 1000, r.packed.drop), xytext=(3, 5), textcoords="offset points", size=7)
     axes.set(xscale="log", xlabel="kilobytes", ylabel="decibels lost")
     axes.grid(alpha=0.25, which="both")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper right")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from relight.compress.judge import Score
+from relight.compress.score import Score
 
 FEWEST = 64
 """Gaussians, below which nothing is tried."""

@@ -6,43 +6,33 @@ import json
 import math
 import warnings
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from relight.compress import codec, curve
-from relight.compress.cameras import around
-from relight.compress.judge import Judge, Score
+from relight.compress.budget import BOLD, Budget
 from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks
-from relight.compress.recover import Student, Teacher
+from relight.compress.orientation import least_turned
+from relight.compress.recover import Student
 from relight.compress.search import Rung, Target, Task, amount, next_task
 from relight.compress.significance import sensitivity, significance
+from relight.compress.witnesses import spread, witnesses
 from relight.errors import MissingPartError, RelightError
 from relight.formats import FORMATS, find, lost
 from relight.formats.common import plain
 from relight.geometry import sh
-from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions
-from relight.render.relit import has_materials
 from relight.render.splats import create_rasterizer
 from relight.scene import Scene
-from relight.shading.studio import studio
 from relight.stages.base import Checkpoint, Job, Stage
-from relight.views import Views
 
-QUANTISED = 0.1
-"""Decibels that writing may cost where no other target says."""
-BOLD = (1.8, 1.0)
-"""Error that polishing is begun with, of what may be added: one after the other, until one keeps to the target."""
 TRIES = 4
 """Most files that are written of one splat, finer each time, until one keeps to the target."""
-SAFE_SIZE = 0.98
-"""Of `max_size`, what is planned with for the last polishing."""
-SAFETY = 0.8
-"""Share of the error that is left to writing by `max_psnr_drop` which is planned with, as the plan is an estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +128,6 @@ class Compress(Stage):
 
 def find_format(name: str):
     """A format that is written, by name or suffix."""
-    from pathlib import Path
-
     found = find(Path("x"), name)
     return found if found is not None and found.writes else None
 
@@ -147,57 +135,40 @@ def find_format(name: str):
 class Compression:
     """The state of one compression.
 
-    original: as files mean it.  judge, teacher: of it.  table: what bits are worth, once that was measured.
+    original: as files mean it, and with the axes that they take least for.  judge, teacher: of it.
     """
 
     def __init__(self, options: Compress, scene: Scene, gaussians: Gaussians, job: Job):
         self.options, self.scene, self.job = options, scene, job
         format = find_format(options.format)
         assert format is not None
-        self.format, self.target = format, options.target
-        self.original = plain(gaussians.detach()).to(job.device)
+        self.format = format
+        self.original = least_turned(plain(gaussians.detach()).to(job.device))
         if missing := lost(self.original, format):
             warnings.warn(f"compress: {format.what} has no place for {', '.join(missing)}", stacklevel=3)
         self.degree = self.original.sh_degree if "sh" in format.keeps else 0
         self.looks = Looks(create_rasterizer(job.backend, job.device), RasterOptions.for_extent(scene.frame.radius))
         self.generator = torch.Generator().manual_seed(job.seed)
-        self.teacher, self.judge = self._witnesses()
+        self.teacher, self.judge = witnesses(
+            scene, self.original, self.looks, cameras=options.cameras, views=options.views,
+            view_size=options.view_size, assumed=options.assumed_psnr, seed=job.seed,
+        )  # fmt: skip
+        self.budget = Budget(options.target, self.judge)
+        self.measured: dict[str, tuple[int, float]] = {}
+        """Bytes and errors of choices, while they are being measured."""
         self.rungs: list[Rung] = []
         self.states: dict[int | None, tuple[Gaussians, Tensor]] = {}
         """Splats that a fit may begin with, by the trial that made them, and what their Gaussians count for."""
-        self.table: codec.Table | None = None
         self.task: Task | None = None
         self.student: Student | None = None
         self.step, self.steps_before = 0, 0
         if job.restored is not None:
             self._restore(job.restored)
 
-    def _witnesses(self) -> tuple[Teacher, Judge]:
-        """Who teaches, and who judges, on other views."""
-        o, original, views = self.options, self.original, self.scene.views
-        light = None
-        if has_materials(original):
-            light = None if self.scene.light is None else self.scene.light.main
-            light = light or studio(64).upright(self.scene.frame.up)
-        # Materials were fitted under light and shadow; looks without shadows can't be held against photographs.
-        photos = None if views is None or light is not None or not len(views.train) else views.train
-        if views is not None and len(views.train):
-            cameras = self._cameras(views.train)
-        else:
-            cameras = around(original, o.cameras, size=o.view_size, seed=self.job.seed)
-        teacher = Teacher(original, cameras, self.looks, torch.tensor(self.scene.frame.center), light, photos)
-        if views is not None and len(views.test):
-            some = replace(views.test, views=tuple(views.test[i] for i in _spread(len(views.test), o.views)))
-            judging, known = self._cameras(some), None if light is not None else some
-        else:
-            judging, known = around(original, o.views, size=o.view_size, seed=self.job.seed + 1), None
-        reported = [r.metrics["train_psnr"] for r in self.scene.history if "train_psnr" in r.metrics]
-        assumed = reported[-1] if reported else o.assumed_psnr
-        judge = Judge(original, judging, self.looks, photos=known, light=light, assumed=assumed)
-        return teacher, judge
-
-    def _cameras(self, views: Views) -> list[Camera]:
-        return [views.camera(i).to(self.job.device) for i in range(len(views))]
+    @property
+    def target(self) -> Target:
+        """What is aimed at; of a count, what can be met."""
+        return self.budget.target
 
     def run(self) -> Scene:
         if None not in self.states and not self.rungs:
@@ -220,7 +191,7 @@ class Compression:
         """(N, 2) what each Gaussian counts for, over `cameras` of the teacher's, or all; as a whole, and by its colour
         alone, which is 0 for what none of them sees."""
         o, count, draw = self.options, len(self.teacher.cameras), self.looks
-        cameras = [self.teacher.cameras[i] for i in _spread(count, count if every else o.cameras)]
+        cameras = [self.teacher.cameras[i] for i in spread(count, count if every else o.cameras)]
         if o.score == "sensitivity":
             return torch.stack(sensitivity(draw.rasterizer, splat, cameras, draw.options, seed=self.job.seed), 1)
         one = significance(draw.rasterizer, splat, cameras, draw.options, volume_power=o.volume_power)
@@ -229,21 +200,24 @@ class Compression:
     def _limit_count(self) -> None:
         """More than are seen cannot be kept."""
         if self.target.count is not None:
-            self.target = Target(count=min(self.target.count, self.visible))
+            self.budget.target = Target(count=min(self.target.count, self.visible))
 
     def _measure_bits(self) -> None:
         splat, counts_for = self.states[None]
         before = self.judge.pictures(splat)
-        self.table = codec.measure(
+        self.budget.table = codec.measure(
             splat, self.format, self.job.folder / f".bits{self.format.suffixes[0]}",
             lambda decoded: self.judge.distance(decoded, before), counts_for[:, 1],
-            most_error=self._allowed() if self.target.size is None else 1e-3, advance=self._measured_so_far,
+            most_error=self.budget.allowed if self.target.size is None else 1e-3, known=self.measured,
+            advance=self._measured_so_far,
         )  # fmt: skip
 
     def _measured_so_far(self, done: int, total: int) -> None:
         """Files count as steps."""
         self.steps_before = done
         self.job.report(done, total - done + self._total())
+        if self.job.checkpoint_due():
+            self.job.checkpoint(Checkpoint(done, {}, {"measured": self.measured}))
 
     def _begin_next(self) -> bool:
         """Choose the next fit, and its first state; False if nothing is left to try."""
@@ -265,16 +239,9 @@ class Compression:
         splat = replace(splat, sh=splat.sh[:, : sh.count(task.degree)])
         lattice = None
         if task.kind == "polish":
-            lattice = Lattice.of(self._file(splat, self._polished_recipe(task), counts_for[chosen])[0])
+            recipe = self.budget.polished(self.rungs, task.start or 0)
+            lattice = Lattice.of(self._file(splat, recipe, counts_for[chosen])[0])
         return Student(splat, self.scene.frame.radius, lattice)
-
-    def _polished_recipe(self, task: Task) -> codec.Recipe:
-        """Of a splat that is to be polished: more error than fits at first, as some is mended; then no more."""
-        start = self.rungs[task.start or 0]
-        if self.table is None or start.kind == "polish":
-            return start.recipe
-        bold = BOLD[min(sum(r.kind == "polish" for r in self.rungs), len(BOLD) - 1)]
-        return self._recipe(start.count, start.degree, start.fitted, bold)
 
     def _file(self, splat: Gaussians, recipe: codec.Recipe, counts_for: Tensor) -> tuple[Gaussians, int]:
         """What is read from a file, and its bytes."""
@@ -285,6 +252,8 @@ class Compression:
             path.unlink(missing_ok=True)
 
     def _iterations(self, task: Task) -> int:
+        if task.kind == "prune" and task.count >= self.visible and self.teacher.photos is None:
+            return 0  # it is the teacher
         return self.options.polish if task.kind == "polish" else self.options.iterations
 
     def _total(self) -> int:
@@ -324,11 +293,11 @@ class Compression:
         slack, rung = 1.0, None
         for attempt in range(TRIES):
             if task.kind == "polish":
-                recipe = self._polished_recipe(task)
+                recipe = self.budget.polished(self.rungs, task.start or 0)
             elif self.options.bits == "usual":
                 recipe = codec.usual(self.format, len(splat), attempt if self.target.size is None else -attempt)
             else:
-                recipe = self._recipe(len(splat), task.degree, fitted, slack)
+                recipe = self.budget.recipe(len(splat), task.degree, fitted, slack)
             decoded, size = self._file(splat, recipe, counts_for)
             packed = self.judge.score(decoded)
             rung = Rung(len(self.rungs), task.kind, len(splat), task.degree, fitted, packed, size, dict(recipe))
@@ -347,26 +316,6 @@ class Compression:
         metrics = {"gaussians": float(rung.count), "bytes": float(rung.size), "lost": rung.packed.drop}
         now = self.steps_before
         self.job.report(now, max(now, self._total()), metrics, scene=replace(self.scene, gaussians=splat))
-
-    def _recipe(self, count: int, degree: int, fitted: Score, slack: float) -> codec.Recipe:
-        """slack: factor on what is allowed."""
-        if self.table is None:
-            return {}
-        rest = sh.count(degree) - 1
-        if self.target.size is not None:
-            # A polished file that was too large by a little is tried once more, a little smaller.
-            return self.table.within_bytes(self.target.size * min(SAFE_SIZE * slack, 1.0), count, rest)
-        taken = (10 ** (fitted.drop / 10) - 1) * self._error_before() if self.target.drop is not None else 0.0
-        left = max(SAFETY * (self._allowed() - taken), 0.1 * self._allowed())
-        return self.table.within_error(slack * left, count, rest)
-
-    def _error_before(self) -> float:
-        """Mean squared, of the splat as it was against photographs."""
-        return 10 ** (-(self.judge.before.psnr if self.judge.photos is not None else self.judge.assumed) / 10)
-
-    def _allowed(self) -> float:
-        """Mean squared error that compression may add."""
-        return (10 ** ((self.target.drop or QUANTISED) / 10) - 1) * self._error_before()
 
     def _finish(self, early: bool) -> Scene:
         """early: the target need not be met."""
@@ -403,17 +352,20 @@ class Compression:
             tensors[f"score.{index}"] = counts_for
         values = {
             "task": asdict(self.task), "rungs": [asdict(r) for r in self.rungs], "step": self.step,
-            "visible": self.visible, "table": self.table.to_json() if self.table is not None else None,
+            "visible": self.visible, "table": self.budget.table.to_json() if self.budget.table is not None else None,
         }  # fmt: skip
         return Checkpoint(self.steps_before + self.step, tensors, values)
 
     def _restore(self, saved: Checkpoint) -> None:
         values = json.loads(json.dumps(dict(saved.values)))
+        if "measured" in values:  # nothing was fitted yet
+            self.measured = {choice: (size, error) for choice, (size, error) in values["measured"].items()}
+            return
         self.task, self.step, self.visible = Task(**values["task"]), values["step"], values["visible"]
         self.steps_before = saved.step - self.step
         self._limit_count()
         self.rungs = [Rung.from_json(r) for r in values["rungs"]]
-        self.table = codec.Table.from_json(values["table"]) if values["table"] is not None else None
+        self.budget.table = codec.Table.from_json(values["table"]) if values["table"] is not None else None
         self.generator.set_state(saved.tensors["generator"])
         for name in [n for n in saved.tensors if n.startswith("score.")]:
             index = name.removeprefix("score.")
@@ -423,8 +375,3 @@ class Compression:
             self.states[None if index == "None" else int(index)] = splat, saved.tensors[name].to(self.job.device)
         self.student = self._student(self.task)
         self.student.restore(saved.tensors)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most so many indices, evenly over `count`."""
-    return torch.linspace(0, count - 1, min(count, most)).round().long().unique().tolist()

@@ -12,10 +12,10 @@ from tiny_capture import write_capture
 
 from relight.compress import codec, curve
 from relight.compress.cameras import around
-from relight.compress.judge import Judge
 from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks
 from relight.compress.recover import Student, Teacher
+from relight.compress.score import Judge
 from relight.compress.search import Target, Task, amount, next_task
 from relight.data import load
 from relight.errors import MissingPartError, RelightError
@@ -65,6 +65,19 @@ def test_a_size_is_kept_to(tmp_path):
     assert file.stat().st_size <= 4000
 
 
+@pytest.mark.parametrize(("bits", "least"), [("measured", 5000), ("full", 4000)])
+def test_a_size_is_kept_to_and_used_by_spz(tmp_path, bits, least):
+    """With coarser bits; without, by how many Gaussians fit."""
+    _, chosen, file, _ = compressed(tmp_path, ball(500, degree=1), max_size="6kB", format="spz", bits=bits)
+    assert least < file.stat().st_size == chosen.size <= 6000
+    assert read_splat(file).sh_degree == chosen.degree
+
+
+def test_a_size_that_nothing_fits_is_said(tmp_path):
+    with pytest.raises(RelightError, match=r"max_size 300: too small; the smallest tried: .* Gaussians in .* bytes"):
+        compressed(tmp_path, ball(150), max_size=300, format="spz")
+
+
 def test_a_count_is_kept_to(tmp_path):
     result, chosen, *_ = compressed(tmp_path, ball(400), count="0.15k", format="spz")
     assert len(result) == chosen.count == 150
@@ -93,7 +106,7 @@ def test_an_interrupted_compression_ends_as_one_that_was_not(tmp_path, bits):
     scene = Scene(Frame((0.0, 0.0, 0.0), 1.0), gaussians=splat)
     stage = Compress(**{**QUICK, "bits": bits, "count": 120})
     whole = stage.run(scene, MemoryJob(tmp_path)).gaussians
-    for stop in (5, 30):  # in the first fit, and in polishing
+    for stop in (5, 30):  # in a fit or while bits are measured, and in the last fit or the first
         job = MemoryJob(tmp_path, stop_at=stop)
         with pytest.raises(Interrupted):
             stage.run(scene, job)
@@ -169,7 +182,7 @@ def test_usual_bits_stay_within_what_there_is():
 
 
 def test_the_search_descends_then_looks_between_then_polishes():
-    from relight.compress.judge import Score
+    from relight.compress.score import Score
     from relight.compress.search import Rung
 
     rungs: list[Rung] = []

@@ -18,14 +18,16 @@ from relight.shading.environment import Environment
 from relight.views import Views
 
 WHITE = torch.ones(3)
+HIGHEST = 99.0
+"""Decibels of pictures that are the same, as files of results have no infinity."""
 SHOWN = 0.02
 """Least alpha of pixels that show something."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """psnr: decibels, and ssim, against what the judge compares with.  drop: decibels lost, negative where some were
-    gained."""
+    """psnr: decibels, at most `HIGHEST`, and ssim, against what the judge compares with.  drop: decibels lost, negative
+    where some were gained."""
 
     psnr: float
     ssim: float
@@ -57,7 +59,7 @@ class Judge:
             with torch.no_grad():
                 self.masks = [looks.draw(original, camera)[1].cpu() > SHOWN for camera in cameras]
             self.expected = self.pictures(original)
-            self.before = Score(math.inf, 1.0, 0.0)
+            self.before = Score(HIGHEST, 1.0, 0.0)
             return
         shots = [photos.photo(i) for i in range(len(cameras))]
         self.masks = [shot.mask for shot in shots]
@@ -71,7 +73,7 @@ class Judge:
         """Means over the views."""
         psnrs, ssims, drops = [], [], []
         for found, expected, mask in zip(self.pictures(splat), self.expected, self.masks, strict=True):
-            psnrs.append(psnr(found, expected, mask))
+            psnrs.append(min(psnr(found, expected, mask), HIGHEST))
             pair = [(p if mask is None else p * mask[..., None])[..., :3].permute(2, 0, 1) for p in (found, expected)]
             ssims.append(float(mean_ssim(*pair)))
             drops.append(10 * math.log10(1 + 10 ** ((self.assumed - psnrs[-1]) / 10)))
