@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 
 import torch
 from torch import Tensor
@@ -225,10 +226,10 @@ class Selector:
 
 
 def find_view(scene: Scene, name: str) -> View:
-    """A view by its name, or by the name without folder or suffix if that is enough.  Raises RelightError."""
+    """A view by its name, or by the name without folder, suffix or both if that is enough.  Raises RelightError."""
     assert scene.views is not None
     same = [v for v in scene.views if v.name == name]
-    same = same or [v for v in scene.views if name in (v.name.rsplit(".", 1)[0], v.name.rsplit("/", 1)[-1])]
+    same = same or [v for v in scene.views if name in (v.name.rsplit(".", 1)[0], (p := PurePath(v.name)).name, p.stem)]
     if len(same) == 1:
         return same[0]
     if same:

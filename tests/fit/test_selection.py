@@ -11,10 +11,11 @@ from torch.nn.functional import one_hot
 
 from relight.errors import MissingPartError, RelightError
 from relight.fit.graph import Graph, connected
-from relight.fit.select import Prompt, Selector
+from relight.fit.select import Prompt, Selector, find_view
 from relight.scene import FeatureBasis
 from relight.stages.select import Select
 from relight.testing.job import MemoryJob
+from relight.views import Views
 
 
 def test_connected_parts_hold_a_seed():
@@ -129,6 +130,14 @@ def test_words_find_what_they_name(of):
 def test_prompts_that_hit_nothing_are_explained(selector, prompt, message):
     with pytest.raises(RelightError, match=message):
         selector.select(Prompt(**prompt))
+
+
+@pytest.mark.parametrize("name", ["a/v3.png", "a/v3", "v3.png", "v3"])
+def test_folder_and_suffix_of_a_view_may_go(name):
+    scene, _ = table_scene()
+    assert scene.views is not None
+    views = [replace(view, name=f"a/{view.name}") for view in scene.views]
+    assert find_view(replace(scene, views=Views(tuple(views))), name) is views[3]
 
 
 def test_a_prompt_is_one_thing():
