@@ -51,7 +51,7 @@ class Prior:
     metallic: float
     roughness: float
     segments: Tensor | None = None
-    by: Literal["auto", "colors", "features"] = "auto"
+    by: Literal["auto", "colors", "features"] = "colors"
 
     def __getitem__(self, index: Tensor) -> Prior:
         """Of some places."""

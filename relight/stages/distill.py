@@ -184,7 +184,7 @@ class Distill(Stage):
     """A pixel and step, along what surfaces mirror."""
     shadows: bool = True
     """Work out, before `diffuse`, what of the light each place sees, by rays against a mesh made from the splat."""
-    share_materials_by: Literal["auto", "colors", "features"] = "auto"
+    share_materials_by: Literal["auto", "colors", "features"] = "colors"
     """What shares roughness and metallic: places of one colour, or of one segment, cut by look, shape and, where the
     stage `features` gave some, features.  auto: what explains the photographs better.  Without `shadows` nothing is
     shared."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
+from lit_ball import photographs, places_of_ball, sky
+from meshed_ball import ball_splat
 from table_scene import BLUE, RED, TABLE, table_scene
 from torch.nn.functional import one_hot
 
-from relight.fit.gloss import Seen, explained_by
 from relight.fit.graph import seen_surface
-from relight.fit.places import LEVELS
+from relight.fit.judge import Trials, judge
+from relight.fit.lighting import FittedLighting
 from relight.fit.shared import segments
 from relight.render.backends.splat_cpu import SplatCpu
 from relight.render.protocol import RasterOptions
+from relight.shading.lighting import Lighting
 
 
 def test_segments_are_things():
@@ -26,22 +28,13 @@ def test_segments_are_things():
         assert found[of == thing, column].mean() > 0.9
 
 
-def places(slope: torch.Tensor) -> Seen:
-    """That reflect so much of what they mirror, (N,), at the third level of roughness, and else something else."""
-    g = torch.Generator().manual_seed(0)
-    mirrored = 1 + torch.rand(len(LEVELS), len(slope), 40, 3, generator=g)
-    radiance = 0.3 + slope[:, None, None] * mirrored[2] + 0.02 * torch.randn(len(slope), 40, 3, generator=g)
-    return Seen(
-        radiance.mean(1), torch.ones(len(slope), 3), torch.full((len(slope),), 40.0),
-        varies=radiance.var(1, correction=0).sum(-1), mirrors=mirrored.var(2, correction=0).sum(-1),
-        together=(mirrored * radiance).mean(2).sub(mirrored.mean(2) * radiance.mean(1)).sum(-1),
-    )  # fmt: skip
-
-
-def test_kinds_that_are_materials_explain_more():
-    material = torch.arange(60) % 3
-    seen = places(torch.tensor([0.02, 0.3, 0.9])[material])
-    right, wrong, one = one_hot(material).float(), one_hot(torch.arange(60) // 20).float(), torch.ones(60, 1)
-    assert explained_by([seen], right) > 0.9
-    assert explained_by([seen], right) > explained_by([seen], wrong) + 0.2
-    assert explained_by([seen], wrong) == pytest.approx(explained_by([seen], one), abs=0.05)
+def test_kinds_that_are_materials_explain_more(tmp_path):
+    red = (ball_splat().means[:, 0] > 0).long()
+    views = photographs(tmp_path, red.float(), 0.6 - 0.2 * red, 24)
+    known = FittedLighting(
+        views, Lighting({"": sky()}, measured=True), size=8, brightness=1.0, device=torch.device("cpu")
+    )
+    trials = Trials.of(places_of_ball().in_views(views, known))
+    across = (ball_splat().means[:, 1] > 0).long()
+    right, wrong, one = (judge(trials, one_hot(kinds).float()).left for kinds in (red, across, torch.zeros_like(red)))
+    assert right < 0.8 * wrong and wrong < 1.05 * one
