@@ -376,16 +376,14 @@ def test_ctrl_c_saves_and_the_same_command_continues(here, capsys, number):
 def test_the_second_ctrl_c_doesn_t_wait(here):
     metrics = here / "out" / ".work" / "01-count" / "folder" / "metrics.jsonl"
 
-    def press() -> None:
-        # To the thread that sleeps: of a process with many, the system may choose another, and nobody wakes.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
     def twice() -> None:
         # A signal between Python's last look and the system's sleep goes unnoticed: people press again, and so do we.
-        press()
+        os.kill(os.getpid(), signal.SIGINT)
         while not ended.wait(1.0):
-            press()
+            os.kill(os.getpid(), signal.SIGINT)
 
+    # Shells start what runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = threading.Event()
     thread = when(metrics, twice)
     begun = time.monotonic()
@@ -394,7 +392,8 @@ def test_the_second_ctrl_c_doesn_t_wait(here):
         assert main(["fit", "scene.yaml", "count.steps=3", "count.late=60", "output=out"]) == 130
     finally:
         ended.set()
-    thread.join()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begun < 30
     assert not (here / "out" / ".lock").exists()
 
