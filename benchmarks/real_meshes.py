@@ -55,8 +55,7 @@ def points_on(mesh: Mesh, faces: Tensor, count: int, seed: int = 0) -> tuple[Ten
     """(count, 3) places, uniform over the area of some faces (indices), and the interpolated normals there."""
     generator = torch.Generator().manual_seed(seed)
     corners = mesh.corner_positions()[faces]
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1)
-    chosen = torch.multinomial(area, count, replacement=True, generator=generator)
+    chosen = torch.multinomial(mesh.face_areas()[faces], count, replacement=True, generator=generator)
     u = torch.rand(count, 2, generator=generator)
     u = torch.where(u.sum(1, keepdim=True) > 1, 1 - u, u)
     weights = torch.cat([1 - u.sum(1, keepdim=True), u], 1)[..., None]

@@ -13,6 +13,7 @@ from relight.fit.lighting import FittedLighting
 from relight.fit.mirrors import Mixture
 from relight.fit.places import LEVELS, Places
 from relight.fit.sky import color_kinds, color_shares, solve_light, solve_shading
+from relight.render.transfer import ROWS
 from relight.views import Views
 
 ALL = 8.0
@@ -98,10 +99,10 @@ def _with_metals(places: Places, views: Views, light: FittedLighting, begun: Beg
     mixture, before = Mixture.of(places[chosen], views), light.now()
     if len(mixture.place) == 0 or before.main is None:
         return begun
-    name, cells = next(iter(before.maps)), places.transfer.cells(before.main).detach()
+    name, radiance = next(iter(before.maps)), places.transfer.cells(before.main).detach().view(ROWS, 2 * ROWS, 3)
     metal, rough = (begun.shares[chosen] @ x for x in (begun.metallic, begun.roughness))
-    plain = mixture.explained(metal, rough, begun.albedo[chosen], _grid(cells))
-    ones = torch.ones(len(chosen), device=cells.device)
+    plain = mixture.explained(metal, rough, begun.albedo[chosen], radiance)
+    ones = torch.ones(len(chosen), device=radiance.device)
     found = mixture.explained(ones, SMOOTH * ones)
     for _ in range(TURNS):
         light.start({name: found.radiance})
@@ -109,7 +110,7 @@ def _with_metals(places: Places, views: Views, light: FittedLighting, begun: Beg
         metal, rough = (turn.shares @ x for x in (turn.metallic, turn.roughness))
         found = mixture.explained(metal, rough, found.base_color, found.radiance)
     if found.left > (1 - GAIN) * plain.left:
-        light.start({name: _grid(cells)})
+        light.start({name: radiance})
         return begun
     light.start({name: found.radiance})
     trials = Trials.of(places.in_views(views, light))
@@ -138,9 +139,3 @@ def _mean(places: Places, views: Views, otherwise: Tensor) -> Tensor:
         total += glance.radiance * glance.seen[:, None]
         count += glance.seen[:, None]
     return torch.where(count > 0, total / count.clamp_min(1), otherwise)
-
-
-def _grid(cells: Tensor) -> Tensor:
-    """(R * 2R, 3) to (R, 2R, 3)."""
-    rows = round((len(cells) / 2) ** 0.5)
-    return cells.view(rows, 2 * rows, 3)

@@ -63,7 +63,12 @@ class FittedLighting:
 
     def of(self, view: View, camera: Camera) -> Environment:
         """What lights a photograph, in the world's frame; differentiable."""
-        light = self.now().of(view.light, camera.camera_from_world)
+        lighting = self.given
+        if not self.known:
+            name = view.light or ""
+            one = self.maps[self.names.index(name) if name in self.names else 0].light()
+            lighting = Lighting({name: one}, self.given.follows_camera)
+        light = lighting.of(view.light, camera.camera_from_world)
         assert light is not None
         return light
 

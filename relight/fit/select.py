@@ -114,12 +114,12 @@ class Selector:
         if by == "similarity":
             return self._similar(seeds, threshold, whole)
         shown = torch.where(self._surface.seen > SEEN, seeds, 0.0)
-        nodes = [(tree, int(node)) for tree in self.hierarchies for node in tree.around(shown)]
+        nodes = [(i, int(node)) for i, tree in enumerate(self.hierarchies) for node in tree.around(shown)]
         if not nodes:
             return Selection(self._softened(seeds > FAINT * seeds.max()), seeds)
-        inside = torch.stack([tree.inside(node) for tree, node in nodes]).float()
-        persistence = torch.tensor([float(tree.persistence[node]) for tree, node in nodes])
-        of = torch.tensor([i for i, tree in enumerate(self.hierarchies) for _ in tree.around(shown)])
+        inside = torch.stack([self.hierarchies[i].inside(node) for i, node in nodes]).float()
+        persistence = torch.tensor([float(self.hierarchies[i].persistence[node]) for i, node in nodes])
+        of = torch.tensor([i for i, _ in nodes])
         size = self.hierarchies[0].size
         if outside is None:
             score = _agreed(inside * size, inside, of) * persistence

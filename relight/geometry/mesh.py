@@ -108,6 +108,11 @@ class Mesh:
         a, b, c = self.corner_positions().unbind(1)
         return unit(torch.linalg.cross(b - a, c - a), TINY)
 
+    def face_areas(self) -> Tensor:
+        """(F,) at least 0."""
+        a, b, c = self.corner_positions().unbind(1)
+        return torch.linalg.cross(b - a, c - a).norm(dim=-1) / 2
+
     def with_smooth_normals(self) -> Mesh:
         """Normals averaged over the faces at each vertex, weighted by the angle there (Thürmer and Wüthrich 1998).
 

@@ -217,8 +217,7 @@ class _TextureFit:
         shown = self.seen.confidence > SHOWN
         if int(shown.sum()) < 16:
             raise MissingPartError("materials: photographs show hardly any of the mesh; is it in the cameras' frame?")
-        a, b, c = self.mesh.corner_positions().unbind(1)
-        area, face = torch.linalg.cross(b - a, c - a).norm(dim=1), self.texels.face
+        area, face = self.mesh.face_areas(), self.texels.face
         share = shown * (area / torch.bincount(face, minlength=len(area)).clamp_min(1))[face]
         count = min(MOST_PLACES, int(shown.sum()))
         return torch.multinomial(share, count, replacement=True, generator=self.generator).sort().values
