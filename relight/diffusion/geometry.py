@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from relight.diffusion.hints import DIRECTIONS, closeness, past, sky
+from relight.diffusion.hints import closeness, past, sky
 from relight.errors import RelightError, ShapeError
 from relight.geometry.camera import Camera
 from relight.shading.lights import Light
@@ -72,9 +72,7 @@ class Geometry:
     def cropped(self, top: int, left: int, height: int, width: int) -> Geometry:
         """A part of the picture."""
         rows, columns = slice(top, top + height), slice(left, left + width)
-        camera = replace(
-            self.camera, cx=self.camera.cx - left, cy=self.camera.cy - top, width=width, height=height
-        )
+        camera = replace(self.camera, cx=self.camera.cx - left, cy=self.camera.cy - top, width=width, height=height)
         return Geometry(
             self.normal[rows, columns], self.depth[rows, columns], self.mask[rows, columns], camera, self.tracer
         )

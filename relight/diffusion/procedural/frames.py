@@ -21,6 +21,7 @@ from relight.shading.surface import Surface
 from relight.shading.tonemap import clip, reinhard
 from relight.vectors import unit
 
+
 @dataclass(frozen=True)
 class Frames:
     """What is known of B pictures of (S, S) pixels, all (B, C, S, S).

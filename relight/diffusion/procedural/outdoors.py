@@ -197,15 +197,15 @@ def _earth(draw: Draw) -> Tensor:
     return (base * draw.log(0.6, 1.5) * (1 + draw.uniform(-0.2, 0.2, 3))).clamp(0.01, 0.9)
 
 
-def _skyline(
-    draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: int, lamps: _Lamps | None
-) -> Tensor:
+def _skyline(draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: int, lamps: _Lamps | None) -> Tensor:
     """Hills, buildings or trees in front of a picture; later layers are nearer and higher."""
     directions = sphere.directions
     elevation = torch.asin(directions[:, :1, 1].clamp(-1, 1))
     phi = torch.atan2(directions[:1, :, 2], directions[:1, :, 0])
     kind = ("hills", "trees", "trees", "buildings")[draw.count(0, 3)]
-    distance = {"hills": draw.log(100, 1000), "trees": draw.log(6, 60), "buildings": draw.log(8, 80)}[kind] / (1 + layer)
+    distance = {"hills": draw.log(100, 1000), "trees": draw.log(6, 60), "buildings": draw.log(8, 80)}[kind] / (
+        1 + layer
+    )
     base = -math.atan2(EYE, distance)
     noise = draw.noise(draw.number(0.3, 1))
     turn = draw.number()

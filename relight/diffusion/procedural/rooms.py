@@ -252,7 +252,9 @@ def _furniture(draw: Draw, seen: _Seen, box: _Box, directions: Tensor) -> _Seen:
     count = draw.count(0, 9)
     if count == 0:
         return seen
-    size = torch.stack([draw.uniform(0.15, 0.8, count), draw.uniform(0.2, 1.3, count), draw.uniform(0.15, 0.8, count)], -1)
+    size = torch.stack(
+        [draw.uniform(0.15, 0.8, count), draw.uniform(0.2, 1.3, count), draw.uniform(0.15, 0.8, count)], -1
+    )
     middle = box.low + (box.high - box.low) * draw.uniform(0.05, 0.95, count, 3)
     # Out from the eye by as much as it takes.
     level = middle * torch.tensor([1.0, 0.0, 1.0], device=draw.device)
