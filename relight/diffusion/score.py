@@ -151,8 +151,8 @@ class ScoreDistillation:
         if not bool(torch.isfinite(gradient).all()):
             times = ", ".join(f"{float(v):.3f}" for v in t)
             raise RelightError(
-                f"score distillation: expected numbers of the model at t = {times}, found infinity or NaN"
-                "; pictures must be -1 to 1, and half precision may overflow: try the model in float32"
+                f"score distillation: expected finite pictures and answers, found infinity or NaN at t = {times}"
+                "; the picture must be -1 to 1, and half precision may overflow: try the model in float32"
             )
         target = x - gradient
         area = (ask.weight.sum((1, 2, 3)) * x.shape[1]).clamp_min(1e-6)

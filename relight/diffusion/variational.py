@@ -120,8 +120,10 @@ class CopiedTwin(Twin):
                 f"{type(prior).__name__}: VSD trains a copy of the model, which has no parameters; expected it to be, "
                 "or to have as attributes, torch.nn.Module; use a guidance that needs no online model, such as x0"
             )
+        for parameter in parameters.values():
+            parameter.requires_grad_()
         self.copy = twin
-        super().__init__(prior, {name: p.requires_grad_() for name, p in parameters.items()}, rate)
+        super().__init__(prior, parameters, rate)
 
     def clean(self, noisy: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
         return self.copy.clean(noisy, t, condition)
