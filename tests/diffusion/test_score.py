@@ -117,6 +117,14 @@ def test_csd_s_four_terms_are_annealed():
         assert float(found) == pytest.approx(float((expected - 7 * noise).mean()) * s / a, abs=0.05)
 
 
+def test_sds_with_guidance_is_csd_with_weights_that_sum_to_one():
+    model = MixtureDenoiser(torch.tensor([-0.5, 0.5]).view(2, 1, 1, 1), torch.tensor([0.3, 0.4]))
+    told, x = Condition(tokens=model.token(1, 5)), torch.linspace(-1, 1, 5).view(5, 1, 1, 1)
+    options = ScoreOptions(guidance="sds", scale=3), ScoreOptions(guidance="csd", told=(3, 3), null=(-2, -2))
+    sds, csd = (gradient(ScoreDistillation(model, o, generator(1)), x, told) for o in options)
+    assert torch.allclose(sds, csd, atol=1e-5)
+
+
 def test_light_told_to_some_terms_only_leaks_into_the_gradient():
     """DreamMat's rule, which `without_words` keeps: the difference must hold the words alone."""
     model = MixtureDenoiser(torch.tensor([0.0, 0.5]).view(2, 1, 1, 1), torch.full((2,), 0.2))
