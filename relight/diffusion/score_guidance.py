@@ -120,7 +120,7 @@ def _vsd(ask: Ask) -> Found:
 
 
 def _sid(ask: Ask) -> Found:
-    """Gradient of (f - g) . ((f - x) - alpha (f - g)), f of the prior and g of the twin, through both (SiD, eq. 23)."""
+    """Gradient of (f - g) . ((f - x) - alpha (f - g)), f of the prior and g of the twin, through both."""
     assert ask.twin is not None
     with torch.enable_grad():
         x = ask.x.clone().requires_grad_()

@@ -179,7 +179,7 @@ class ScoreOptions:
         ]
 
     def divergence_weight(self, log_ratio: Tensor) -> Tensor:
-        """f''(r) r^2 of `divergence`, for log r, r = p_prior / p_fit clamped by `most_ratio` (f-distill, table 1)."""
+        """f''(r) r^2 of `divergence`, for log r, r = p_prior / p_fit clamped by `most_ratio` (f-distill)."""
         r = log_ratio.clamp(-math.log(self.most_ratio), math.log(self.most_ratio)).exp()
         return {
             "rkl": torch.ones_like(r),

@@ -207,9 +207,8 @@ def networks(model: Denoiser) -> dict[str, nn.Module]:
 
 
 def adaptable(model: Denoiser) -> Any:
-    """The network of diffusers in a model that takes adapters (its PeftAdapterMixin), or None."""
-    for network in networks(model).values():
-        for module in (network, *network.children()):
-            if hasattr(module, "add_adapter") and hasattr(module, "disable_adapters"):
-                return module
-    return None
+    """The network of diffusers in a model that takes adapters (its PeftAdapterMixin), or None; the largest of several,
+    which is the one that a ControlNet controls."""
+    modules = [m for network in networks(model).values() for m in (network, *network.children())]
+    able = [m for m in modules if hasattr(m, "add_adapter") and hasattr(m, "disable_adapters")]
+    return max(able, key=lambda m: sum(p.numel() for p in m.parameters()), default=None)
