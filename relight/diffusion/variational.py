@@ -200,10 +200,16 @@ def twin_of(prior: Denoiser, options: ScoreOptions, generator: torch.Generator) 
 
 
 def networks(model: Denoiser) -> dict[str, nn.Module]:
-    """What a model is made of, by attribute; the model itself under "" if it is a module."""
+    """What a model is made of, by attribute, through models that wrap others; itself under "" if it is a module."""
     if isinstance(model, nn.Module):
         return {"": model}
-    return {name: value for name, value in vars(model).items() if isinstance(value, nn.Module)}
+    found: dict[str, nn.Module] = {}
+    for name, value in vars(model).items():
+        if isinstance(value, nn.Module):
+            found[name] = value
+        elif isinstance(value, Denoiser):
+            found |= {f"{name}.{inner}".rstrip("."): network for inner, network in networks(value).items()}
+    return found
 
 
 def adaptable(model: Denoiser) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
 from relight.diffusion.score import ScoreDistillation
 from relight.diffusion.score_options import ScoreOptions
-from relight.diffusion.variational import CopiedTwin, LoraTwin, twin_of
+from relight.diffusion.variational import CopiedTwin, LoraTwin, adaptable, networks, twin_of
 from relight.errors import DataError, RelightError
 from relight.testing.denoisers import MixtureDenoiser, check_denoiser
 
@@ -132,6 +132,24 @@ def test_what_cannot_have_a_twin():
         twin_of(Bare(), ScoreOptions(guidance="vsd"), generator())
     with pytest.raises(RelightError, match="takes adapters"):
         twin_of(Bare(), ScoreOptions(guidance="vsd", twin="lora"), generator())
+
+
+def test_networks_are_found_through_wrappers(prior):
+    class Wrapped:
+        def __init__(self, inner):
+            self.inner, self.channels, self.name = inner, inner.channels, "wrapped"
+
+        def rates(self, t):
+            return self.inner.rates(t)
+
+        def clean(self, noisy, t, condition=NOTHING):
+            return self.inner.clean(noisy, t, condition)
+
+    assert networks(Wrapped(prior)) == {"inner.network": prior.network}
+    assert adaptable(Wrapped(Wrapped(prior))) is prior.network
+    model = MixtureDenoiser(torch.zeros(1, 1, 1, 1), torch.tensor([1.0]))
+    assert adaptable(Wrapped(model)) is None and list(networks(Wrapped(model))) == ["inner"]
+    assert "inner.means" in CopiedTwin(Wrapped(model), 1e-3).parameters
 
 
 def test_adapters_of_others_are_not_switched_off(prior):
