@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "scene_io": SCENE,
     "formats": (*BASE, "plugins", "geometry", "shading"),
     "data": (*SCENE, "plugins", "render", "formats"),
-    "fit": (*SCENE, "plugins", "render"),
+    "fit": (*SCENE, "plugins", "render", "diffusion"),
     "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
