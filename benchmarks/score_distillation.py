@@ -1,11 +1,11 @@
 """The guidances of score distillation on one task: quality against seconds and calls of the network.
 
-    python -m benchmarks.score_distillation [analytic] [--steps 300] [--seeds 3] [--only sds vsd]
+    python -m benchmarks.score_distillation [analytic] [--steps 200] [--seeds 2] [--only sds vsd]
 
 A task is a function that returns a `Task`: a model, what is fitted, how it is drawn and what the model is told of the
 drawing, and how good the result is.  `TASKS` names them; another prior or scene is another small function there.
 
-analytic: pictures of 16x16 pixels, of twelve kinds, each a round Gaussian about a smooth picture of its own, whose
+analytic: pictures of 16x16 pixels, of six kinds, each a round Gaussian about a smooth picture of its own, whose
 model is known in closed form (`relight.testing.denoisers`).  Eight pictures of one kind, named by a token, are fitted
 from grey; each step adds another light, reddish in the mean, which the model is told by a map.  The best answer is the
 kind's own spread about its own mean, without any light.  Seconds are of one core's work, and of this model, which costs
@@ -82,7 +82,7 @@ def smooth(count: int, size: int, deviation: float, generator: torch.Generator) 
 
 def analytic(count: int = 8, size: int = 16, deviation: float = 0.15) -> Task:
     """See the top of the file."""
-    model = MixtureDenoiser(smooth(12, size, 0.3, torch.Generator().manual_seed(1)), torch.full((12,), deviation))
+    model = MixtureDenoiser(smooth(6, size, 0.3, torch.Generator().manual_seed(1)), torch.full((6,), deviation))
     kind, tokens = 0, model.token(0, count)
     sun = torch.tensor([0.4, 0.2, 0.1]).view(1, 3, 1, 1)
     truth = model.means[kind].detach()
@@ -159,8 +159,8 @@ def fit(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", nargs="?", choices=TASKS, default="analytic")
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     options = parser.parse_args()
     task = TASKS[options.task]()
