@@ -139,15 +139,16 @@ def test_guidance_leads_away():
 
 @pytest.mark.parametrize("name", ["ddim", "dpm", "lcm", "flow", "scm"])
 def test_strength_says_how_much_of_the_start_stays(name):
-    """Most with samplers that add no noise on their way."""
+    """Samplers that take all noise anew at each step keep little over many."""
     start = torch.linspace(-1, 1, 100).expand(1, 1, 100, 100).clone()
-    model = Gaussian(jumps=name in ("lcm", "scm"))
+    anew = name in ("lcm", "scm")
+    model, steps = Gaussian(jumps=anew), 2 if anew else 8
     kept = []
-    for strength in (0.2, 0.6, 1.0):
-        picture = sample(model, Sampling(name, 8), start=start, strength=strength, generator=seeded())
+    for strength in (0.2, 0.5, 1.0):
+        picture = sample(model, Sampling(name, steps), start=start, strength=strength, generator=seeded())
         kept.append(torch.corrcoef(torch.stack([picture.flatten(), start.flatten()]))[0, 1])
-    assert kept[0] > (0.5 if name in ("lcm", "scm") else 0.9)
-    assert kept[0] > kept[1] + 0.05 and kept[1] > kept[2] + 0.05 and kept[2] < 0.3
+    assert kept[0] > 0.8
+    assert kept[0] > kept[1] + 0.05 and kept[1] > kept[2] + 0.05 and kept[2] < 0.3, kept
 
 
 def test_a_step_s_picture_can_be_replaced():
