@@ -41,18 +41,29 @@ def load_lora(
             f"{source}: no LoRA could be read ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
             f"give a .safetensors file, or `hf download {source}` it first"
         ) from error
-    told = {key.split(".lora")[0] for key in tensors if key.startswith("unet.") and ".lora" in key}
-    layers = {f"unet.{n}" for n, _ in network.named_modules()}
-    missing = sorted(told - layers)
-    if not told or missing:
-        found = f"{len(missing)} of its {len(told)} layers are not there, as {missing[0]}" if told else "none of a U-Net"
-        raise DataError(f"{source}: is a LoRA for another network ({found}); expected one for {type(network).__name__}")
     unet = {key: value for key, value in tensors.items() if key.startswith("unet.")}
-    try:
-        Loader.load_lora_into_unet(unet, alphas, network, adapter_name=name)
-    except (RuntimeError, ValueError) as error:
-        if name in getattr(network, "peft_config", {}):
-            network.delete_adapters(name)
-        raise DataError(f"{source}: is a LoRA for another network ({str(error).splitlines()[0]})") from error
+    wrong = _misfits(network, unet)
+    if wrong or not unet:
+        found = f"{len(wrong)} layers don't fit, as {wrong[0]}" if wrong else "nothing for a U-Net"
+        raise DataError(f"{source}: is a LoRA for another network ({found}); expected one for this model")
+    Loader.load_lora_into_unet(unet, alphas, network, adapter_name=name)
     network.set_adapters([name], [scale])
     network.requires_grad_(False)
+
+
+def _misfits(network: Any, tensors: dict[str, Any]) -> list[str]:
+    """Layers that the network hasn't, or has in another size."""
+    from diffusers.utils import convert_unet_state_dict_to_peft
+
+    layers, wrong = dict(network.named_modules()), set()
+    for key, value in convert_unet_state_dict_to_peft({k.removeprefix("unet."): v for k, v in tensors.items()}).items():
+        layer, _, part = key.partition(".lora_")
+        weight = getattr(layers.get(layer), "weight", None)
+        if weight is None or (part in ("A.weight", "B.weight") and _side(value, part) != _side(weight, part)):
+            wrong.add(layer)
+    return sorted(wrong)
+
+
+def _side(weight: Any, part: str) -> int:
+    """What A takes and B makes."""
+    return int(weight.shape[1 if part.startswith("A") else 0])
