@@ -1,4 +1,4 @@
-"""Any U-Net of diffusers as a `Denoiser`: whatever it predicts, in pixels or behind a VAE, with or without a ControlNet."""
+"""Any U-Net of diffusers as a `Denoiser`: whatever it predicts, in pixels or latents, with a ControlNet or without."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from relight.errors import RelightError, ShapeError
 from relight.plugins import did_you_mean
 
 GRID = 1000
-"""Noise levels between which a model's schedule is taken to be straight, and training steps that schedulers are told."""
+"""Times between which a model's noise is taken to grow evenly; as many training steps are told to schedulers."""
 LEAST_ALPHA = 2.0**-24
 """a^2 that schedulers are told instead of 0: theirs divide by it (the same number as in diffusers)."""
 
@@ -175,7 +175,11 @@ class _Run:
             raise RelightError(f"sampler {self.name}: the model must go all the way, a = 0 at t = 1; choose another")
         if self.name == "flowmap" and not _knows_steps(model):
             raise RelightError("sampler flowmap: the model isn't told how far a step goes; use flow or flow-lcm")
-        factory = getattr(diffusers, how.kind.scheduler)
+        factory = getattr(diffusers, how.kind.scheduler, None)
+        if factory is None:
+            raise RelightError(
+                f"sampler {self.name}: diffusers {diffusers.__version__} has no {how.kind.scheduler}; update it"
+            )
         unknown = set(options) - set(inspect.signature(factory.__init__).parameters)
         if unknown:
             raise RelightError(f"sampler {self.name}: {how.kind.scheduler} has no {', '.join(sorted(unknown))}")

@@ -69,9 +69,7 @@ def test_the_same_as_a_pipeline(pipeline, name, prediction):
     ).images  # fmt: skip
     model = DiffusersModel(pipeline.unet, Schedule.of(base), vae=pipeline.vae, nothing=tokens(7))
     how = Sampling(name, 4, guidance=3.0)
-    found = sample(
-        model, how, (1, 4, 8, 8), Condition(tokens=tokens()), generator=torch.Generator().manual_seed(0)
-    )
+    found = sample(model, how, (1, 4, 8, 8), Condition(tokens=tokens()), generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found, expected, atol=2e-3 * float(expected.abs().max()), rtol=0)
 
 
@@ -131,8 +129,8 @@ def test_a_flow_map_is_told_its_step():
     )  # fmt: skip
     tiny.stir(network)
     model = DiffusersModel(network, Schedule("flow_prediction"))
-    assert model.steps_known and model.decode(noisy := torch.randn(1, 1, 8, 8)) is noisy
-    t = torch.ones(1)
+    noisy, t = torch.randn(1, 1, 8, 8), torch.ones(1)
+    assert model.steps_known and model.decode(noisy) is noisy
     near, far = (model.clean_until(noisy, t, until) for until in (t, 0 * t))
     assert not torch.allclose(near, far) and torch.equal(near, model.clean(noisy, t))
     picture = sample(model, Sampling("flowmap", 1), (1, 1, 8, 8), generator=torch.Generator().manual_seed(0))

@@ -65,8 +65,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("path", ["flow", "vp"])
 @pytest.mark.parametrize("name", ["ddim", "dpm", "unipc", "tcd", "flow"])
 def test_many_steps_reach_the_distribution(name, path):
-    eta = {"options": {"eta": 0.0}} if name == "tcd" else {}
-    picture = sample(Gaussian(path), Sampling(name, 50, **eta), SIZE, generator=seeded())
+    how = Sampling(name, 50, options={"eta": 0.0} if name == "tcd" else {})
+    picture = sample(Gaussian(path), how, SIZE, generator=seeded())
     assert abs(picture.mean() - MEAN) < 0.03
     assert abs(picture.std() - DEVIATION) < (0.005 if name in ("dpm", "unipc") else 0.03)
 

@@ -1,9 +1,10 @@
-"""DiLightNet (Zeng et al., SIGGRAPH 2024): a ControlNet for Stable Diffusion 2.1 that is shown a picture and, of a rough
-shape in four materials under the new light, radiance hints, which it multiplies by what it reads from the picture.
+"""DiLightNet (Zeng et al., SIGGRAPH 2024): a ControlNet for Stable Diffusion 2.1 that is shown a picture and renders of
+its rough shape in four materials under the new light, which it multiplies by what it reads from the picture.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,10 +29,9 @@ class HintedEmbedding(nn.Module):
         self.seen = seen
         self.neural_texture_encoder = _Texture(seen, hints)
         self.conv_in = nn.Conv2d(hints, widths[0], 3, padding=1)
-        pairs = zip(widths[:-1], widths[1:], strict=True)
         self.blocks = nn.ModuleList(
             layer
-            for narrow, wide in pairs
+            for narrow, wide in pairwise(widths)
             for layer in (nn.Conv2d(narrow, narrow, 3, padding=1), nn.Conv2d(narrow, wide, 3, stride=2, padding=1))
         )
         self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -110,8 +110,8 @@ class DiLightNet:
 def maps_of(picture: Tensor, mask: Tensor, hints: Tensor) -> Tensor:
     """(B, 16, H, W), 0 to 1, premultiplied: mask 1, picture 3, hints 12 (its README has mask and picture exchanged).
 
-    picture: (B, 3, H, W), -1 to 1.  mask: (B, 1, H, W), 0 to 1.  hints: (B, 12, H, W), 0 to 1 after sRGB, renders of the
-    shape alone with `HINTS` under the target light.  Raises ShapeError.
+    picture: (B, 3, H, W), -1 to 1.  mask: (B, 1, H, W), 0 to 1.  hints: (B, 12, H, W), 0 to 1 after sRGB, of
+    the shape alone with `HINTS` under the target light.  Raises ShapeError.
     """
     size = (len(picture), 12, *picture.shape[-2:])
     if hints.shape != size or mask.shape != (size[0], 1, *size[2:]):

@@ -1,5 +1,5 @@
-"""DreamMat's ControlNet (Zhang et al., SIGGRAPH 2024) for Stable Diffusion 2.1: told the light, it has no reason to paint
-light into a material.
+"""DreamMat's ControlNet (Zhang et al., SIGGRAPH 2024) for Stable Diffusion 2.1: told the light, it has no reason to
+paint light into a material.
 """
 
 from __future__ import annotations

@@ -35,9 +35,10 @@ class ICLight:
     def condition(self, foreground: Tensor, prompt: str, background: Tensor | None = None) -> Condition:
         """Of pictures (B, 3, H, W); see `on_grey` for what is to be cut out.  Raises RelightError."""
         if (background is not None) != self.background:
-            raise RelightError(
-                f"ic-light: {'needs a background; the fc model does without' if self.background else 'takes none; the fbc model does'}"
+            wants = (
+                "needs a background; ic-light-fc does without" if self.background else "takes none; ic-light-fbc does"
             )
+            raise RelightError(f"ic-light: {wants}")
         shown = [foreground] if background is None else [foreground, background]
         maps = self.denoiser.encode(torch.cat(shown, 1))
         return Condition(maps, self.words(prompt).to(foreground.device))
@@ -109,7 +110,9 @@ def load(place: Place) -> ICLight:
     weights = base.network.state_dict()
     shapes = {k: v.shape for k, v in weights.items()}
     if shapes != {k: v.shape for k, v in offsets.items()}:
-        wrong = sorted(k for k in shapes.keys() | offsets.keys() if k not in offsets or shapes.get(k) != offsets[k].shape)
+        wrong = sorted(
+            k for k in shapes.keys() | offsets.keys() if k not in offsets or shapes.get(k) != offsets[k].shape
+        )
         raise place.error(place.source, f"is for another base or model: {len(wrong)} weights differ, as {wrong[0]}")
     base.network.load_state_dict({k: v + offsets[k].to(v) for k, v in weights.items()})
     return ICLight(base, background)

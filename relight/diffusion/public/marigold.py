@@ -1,4 +1,4 @@
-"""Marigold-IID (Ke et al., arXiv 2505.09358): intrinsic images by Stable Diffusion 2, through its class in diffusers."""
+"""Marigold-IID (Ke et al., arXiv 2505.09358): intrinsic images by Stable Diffusion 2, by its class in diffusers."""
 
 from __future__ import annotations
 

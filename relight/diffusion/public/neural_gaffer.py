@@ -1,4 +1,4 @@
-"""Neural Gaffer (Jin et al., NeurIPS 2024): an object under an environment map, by Zero-1-to-3 shown three pictures more.
+"""Neural Gaffer (Jin et al., NeurIPS 2024): an object under an environment map, by Zero-1-to-3 shown more pictures.
 
 Trained at 256 x 256 with white around the object.
 """
@@ -56,8 +56,8 @@ class NeuralGaffer:
 def light_pictures(light: Callable[[Tensor], Tensor], size: int = 256) -> tuple[Tensor, Tensor]:
     """(1, 3, size, size) each, -1 to 1: log(1 + 10 L) over its greatest, and L clipped to 1, to the power 1 / 2.2.
 
-    light: linear radiance (..., 3) of unit directions (..., 3) of the camera (x right, y down, z forward).  Rows go from
-    up to down, columns by the angle about up from the left over forward, right and back to the left: forward is at
+    light: linear radiance (..., 3) of unit directions (..., 3) of the camera (x right, y down, z forward).  Rows go
+    from up to down, columns by the angle about up from the left over forward, right and back to the left: forward is at
     a quarter, right in the middle.
     """
     rows, columns = ((torch.arange(size) + 0.5) / size for _ in range(2))

@@ -18,8 +18,8 @@ from relight.errors import BackendUnavailableError, DataError
 
 @dataclass(frozen=True)
 class Published:
-    """module: of ours that loads it.  hub: repository; file: the one of it that is needed, "" for all.  base: repository
-    of the model that it adds to.  does, licence: in a few words.
+    """module: of ours that loads it.  hub: repository; file: the one of it that is needed, "" for all.  base: that of
+    the model that it adds to.  does, licence: in a few words.
     """
 
     module: str
@@ -52,7 +52,9 @@ class Place:
                 "pip install 'relight[diffusion,features]' installs it"
             ) from error
         except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
-            raise self.error(source, str(error).strip().splitlines()[0] if str(error).strip() else repr(error)) from error
+            raise self.error(
+                source, str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            ) from error
 
     def error(self, source: str, why: str) -> DataError:
         """Of the source or the base."""

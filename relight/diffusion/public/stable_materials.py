@@ -34,9 +34,7 @@ class StableMaterials:
         fast = network.config.time_cond_proj_dim is not None  # guidance of 10 was distilled into it: it is told
         self.sampling = Sampling("lcm", 4) if fast else Sampling("ddim", 50, 10.0)
         black = look(vision_encoder, torch.full((1, 3, 8, 8), -1.0, device=network.device))
-        self.denoiser = DiffusersModel(
-            network, schedule, vae=vae, nothing=black, told_guidance=10.0 if fast else None
-        )
+        self.denoiser = DiffusersModel(network, schedule, vae=vae, nothing=black, told_guidance=10.0 if fast else None)
 
     @torch.no_grad()
     def condition(self, prompt: str | Tensor) -> Condition:
@@ -60,7 +58,7 @@ class StableMaterials:
         sampling: Sampling | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """"base_color" and "normal" (B, 3, size, size), "height", "roughness" and "metallic" (B, 1, size, size), 0 to 1.
+        """Maps "base_color" and "normal" (B, 3, size, size), "height", "roughness", "metallic" (B, 1, ...), 0 to 1.
 
         Base colour as its training data has it, sRGB-encoded; normals 0.5 + 0.5 n, z out of the surface.
         tiled: opposite edges meet.
