@@ -116,7 +116,9 @@ class DiffusersModel:
         """Move the networks; itself."""
         for module in (self.network, self.vae, self.controlnet):
             if module is not None:
-                module.to(device=device, dtype=dtype)
+                module.to(device)
+                if dtype not in (None, module.dtype):
+                    module.to(dtype=dtype)
         return self
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:

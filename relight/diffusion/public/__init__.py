@@ -90,6 +90,7 @@ def load(
 
     source: a folder or file with its weights, or a hub's name; None is the published place, of which the machine may
     have a copy.  base: the same for the model that it adds to, where there is one.  download: fetch what is missing.
+    dtype: of network and VAE; pictures stay float32.
     Raises DataError that says what to fetch and where to put it, RelightError for an unknown name.
     """
     if name not in MODELS:
@@ -97,8 +98,8 @@ def load(
     published = MODELS[name]
     if base is not None and published.base is None:
         raise RelightError(f"public model {name}: is complete by itself and takes no base (got {base!r})")
-    place = Place(name, published, source or published.hub, base or published.base or "", download, dtype)
+    place = Place(name, published, source or published.hub, base or published.base or "", download)
     model: Any = load_target(f"relight.diffusion.public.{published.module}:load", f"public model {name}")
     made = model(place)
-    made.denoiser.to(device)
+    made.denoiser.to(device, dtype)
     return made

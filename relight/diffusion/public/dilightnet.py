@@ -138,4 +138,4 @@ def load(place: Place) -> DiLightNet:
     with place.reading(place.source):
         controlnet = controlnet_of(place.settings("config.json"))
         controlnet.load_state_dict(place.tensors("diffusion_pytorch_model.safetensors"))
-    return DiLightNet(place.stable_diffusion(), controlnet.to(dtype=place.dtype))
+    return DiLightNet(place.stable_diffusion(), controlnet)

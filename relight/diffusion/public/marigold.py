@@ -43,6 +43,8 @@ class MarigoldIID:
         samples the median.
         """
         self.pipeline.set_progress_bar_config(disable=True)
+        # The pipeline takes its parts to be on one device, of one type.
+        self.pipeline.text_encoder.to(picture.device, self.denoiser.network.dtype)
         found = self.pipeline(
             (picture.clamp(-1, 1) + 1) / 2, num_inference_steps=steps, ensemble_size=ensemble, generator=generator,
             output_type="pt",
@@ -64,7 +66,7 @@ def load(place: Place) -> MarigoldIID:
         from diffusers import MarigoldIntrinsicsPipeline
 
         pipeline = MarigoldIntrinsicsPipeline.from_pretrained(
-            place.source, local_files_only=not place.download, use_safetensors=True, torch_dtype=place.dtype
+            place.source, local_files_only=not place.download, use_safetensors=True
         )
     made = MarigoldIID(pipeline)
     if len(made.names) * pipeline.vae.config.latent_channels != made.denoiser.channels:

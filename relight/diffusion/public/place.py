@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,20 +33,25 @@ class Published:
 
 @dataclass(frozen=True)
 class Place:
-    """source, base: folders (or a file), or hub names.  download: fetch what this machine has no copy of."""
+    """source, base: folders (or a file), or hub names.  download: fetch what this machine has no copy of.
+
+    Weights are read as float32, whatever they are kept as.
+    """
 
     name: str
     published: Published
     source: str
     base: str
     download: bool
-    dtype: torch.dtype
 
     @contextmanager
     def reading(self, source: str) -> Iterator[None]:
         """Errors of libraries become a DataError that says what to fetch and where to put it."""
         try:
-            yield
+            with warnings.catch_warnings():
+                # Diffusers' own business with the hub's library.
+                warnings.filterwarnings("ignore", ".*local_dir_use_symlinks")
+                yield
         except ImportError as error:
             raise BackendUnavailableError(
                 f"public model {self.name}: needs {error.name or error}; "
@@ -74,12 +80,10 @@ class Place:
         if folder is not None:
             options["subfolder"] = folder
         if weights:
-            # Diffusers says torch_dtype; transformers knows that name too, but warns.
             options["use_safetensors"] = True
-            options["dtype" if kind.__module__.startswith("transformers") else "torch_dtype"] = self.dtype
         with self.reading(source):
             made = kind.from_pretrained(source, **options)
-        return made.eval().requires_grad_(False) if weights else made
+        return made.float().eval().requires_grad_(False) if weights else made
 
     def path(self, name: str) -> Path:
         """Of one file of the source; the source itself where it is a file."""
@@ -119,7 +123,7 @@ class Place:
             import diffusers
 
             pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
-                self.base, local_files_only=not self.download, use_safetensors=True, torch_dtype=self.dtype,
+                self.base, local_files_only=not self.download, use_safetensors=True,
                 safety_checker=None, feature_extractor=None, requires_safety_checker=False,
             )  # fmt: skip
         return StableDiffusion(pipeline)

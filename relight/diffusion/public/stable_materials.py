@@ -66,7 +66,7 @@ class StableMaterials:
         told = self.condition(prompt)
         assert told.tokens is not None
         side = size // self.denoiser.factor
-        model = _Tiled(self.denoiser) if tiled else self.denoiser
+        model = Tiled(self.denoiser) if tiled else self.denoiser
         latents = sample(
             model, sampling or self.sampling, (len(told.tokens), self.denoiser.channels, side, side), told,
             generator=generator, device=told.tokens.device,
@@ -77,7 +77,7 @@ class StableMaterials:
         return split(picture[..., cut : cut + size, cut : cut + size] / 2 + 0.5)
 
 
-class _Tiled:
+class Tiled:
     """A `Denoiser` whose later pictures have no edges."""
 
     def __init__(self, model: DiffusersModel):
