@@ -34,10 +34,11 @@ def unet(takes: int = 4, makes: int = 4, token: int = TOKEN, **options: Any) -> 
 
 def vae(pictures: int = 3, latents: int = 4) -> Any:
     """`AutoencoderKL`, 2 pixels a latent."""
-    from diffusers import AutoencoderKL
+    import diffusers
 
     torch.manual_seed(2)
-    return AutoencoderKL(
+    kind: Any = diffusers.AutoencoderKL  # annotated more narrowly than it is
+    return kind(
         in_channels=pictures,
         out_channels=pictures,
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -125,9 +126,10 @@ def vision_encoder() -> Any:
 
 def scheduler(prediction: str = "epsilon") -> Any:
     """That of Stable Diffusion."""
-    from diffusers import DDIMScheduler
+    import diffusers
 
-    return DDIMScheduler(
+    kind: Any = diffusers.DDIMScheduler
+    return kind(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=True,
         timestep_spacing="trailing", steps_offset=1, prediction_type=prediction,
     )  # fmt: skip
@@ -135,10 +137,11 @@ def scheduler(prediction: str = "epsilon") -> Any:
 
 def stable_diffusion(folder: Path, prediction: str = "epsilon") -> Any:
     """A pipeline, saved in `folder`."""
-    from diffusers import StableDiffusionPipeline
+    import diffusers
 
+    kind: Any = diffusers.StableDiffusionPipeline
     words = tokenizer(folder / "words")
-    pipeline = StableDiffusionPipeline(
+    pipeline = kind(
         unet=unet(), vae=vae(), text_encoder=text_encoder(len(words)), tokenizer=words,
         scheduler=scheduler(prediction), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip

@@ -103,6 +103,13 @@ def test_pickled_weights_are_refused(base, tmp_path):
         load("ic-light-fc", str(tmp_path / "model.bin"), base=str(base))
 
 
+def test_the_page_has_them_all():
+    page = (Path(__file__).parents[2] / "docs" / "public_weights.md").read_text("utf-8")
+    for name, published in MODELS.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        assert published.hub in row or "the same" in row
+
+
 # --- IC-Light
 
 
@@ -130,7 +137,7 @@ def test_ic_light_adds_offsets_after_widening(name, base, tmp_path):
     # As the authors run it: the pipeline of diffusers, round whose network the shown latents are appended.
     import diffusers
 
-    pipe = diffusers.StableDiffusionPipeline.from_pretrained(base, local_files_only=True, safety_checker=None)
+    pipe: Any = diffusers.StableDiffusionPipeline.from_pretrained(base, local_files_only=True, safety_checker=None)
     pipe.set_progress_bar_config(disable=True)
     network.load_state_dict(found)
     plain = network.forward
@@ -359,6 +366,9 @@ def test_dilightnet_multiplies_hints_by_what_it_sees(base, tmp_path):
     assert not torch.allclose(embedding(maps), embedding(maps.roll(1, 1)))
     lit = model.relight(picture(), mask, hints, "a red ball", Sampling("unipc", 3, 3.0), generator=seeded())
     assert is_picture(lit) and (model.sampling.name, model.sampling.guidance) == ("unipc", 3.0)
+    half = load("dilightnet", str(tmp_path), base=str(base), dtype=torch.bfloat16)
+    again = half.relight(picture(), mask, hints, "a red ball", Sampling("unipc", 3, 3.0), generator=seeded())
+    assert again.dtype == torch.float32 and float((again - lit).abs().mean()) < 0.1 * float(lit.abs().mean())
     assert not torch.equal(
         lit, model.relight(picture(), mask, 0 * hints, "a red ball", Sampling("unipc", 3, 3.0), generator=seeded())
     )

@@ -126,9 +126,9 @@ def controlnet_of(settings: dict[str, Any]) -> Any:
 
     seen, hints = int(settings.get("conditioning_channels", 4)), int(settings.get("shading_hint_channels", 12))
     known = {k: v for k, v in settings.items() if not k.startswith("_") and k != "shading_hint_channels"}
-    made = ControlNetModel(**known)
+    made: Any = ControlNetModel(**known)
     widths = tuple(made.config.conditioning_embedding_out_channels)
-    made.controlnet_cond_embedding = HintedEmbedding(made.config.block_out_channels[0], widths, seen, hints)  # type: ignore[assignment]
+    made.controlnet_cond_embedding = HintedEmbedding(made.config.block_out_channels[0], widths, seen, hints)
     made.register_to_config(conditioning_channels=seen + hints)
     return made
 

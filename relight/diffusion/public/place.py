@@ -57,7 +57,7 @@ class Place:
                 f"public model {self.name}: needs {error.name or error}; "
                 "pip install 'relight[diffusion,features]' installs it"
             ) from error
-        except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
             raise self.error(
                 source, str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             ) from error
