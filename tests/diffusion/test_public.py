@@ -187,6 +187,9 @@ def test_offsets_for_another_base_are_refused(base, tmp_path):
     save(tiny.unet().state_dict(), tmp_path / "iclight_sd15_fc.safetensors")
     with pytest.raises(DataError, match=r"1 weights differ, as conv_in.weight"):
         load("ic-light-fc", str(tmp_path), base=str(base))
+    (tmp_path / "iclight_sd15_fc.safetensors").write_bytes(b"<html>not found</html>")
+    with pytest.raises(DataError, match=r"can't be read .*safetensors"):
+        load("ic-light-fc", str(tmp_path), base=str(base))
 
 
 # --- DreamMat

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from relight.diffusion.diffusers_model import Schedule
@@ -54,10 +56,9 @@ class Place:
                 yield
         except ImportError as error:
             raise BackendUnavailableError(
-                f"public model {self.name}: needs {error.name or error}; "
-                "pip install 'relight[diffusion,features]' installs it"
+                f"public model {self.name}: needs {error.name or error}; pip install 'relight[diffusion]' installs it"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, SafetensorError) as error:
             raise self.error(
                 source, str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             ) from error
@@ -101,16 +102,11 @@ class Place:
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Of one .safetensors file of the source."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = self.path(name)
         if path.suffix != ".safetensors":
             raise self.error(self.source, f"{path.name} is not .safetensors; convert it")
-        try:
+        with self.reading(self.source):
             return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise self.error(self.source, f"{path.name}: {error}") from error
 
     def settings(self, name: str) -> dict[str, Any]:
         """Of one JSON file of the source."""
