@@ -31,8 +31,8 @@ class _Box:
 
 @dataclass(frozen=True)
 class Lit:
-    """K flat lights.  middle, across, along: (K, 3) metres, the last two half edges; normal: (K, 3) towards the side that
-    shines.  half: (K, 2) lengths of the half edges.  area: (K, 1).  radiance: (K, 3).  round: (K,) ellipses.
+    """K flat lights.  middle, across, along: (K, 3) metres, the last two half edges; normal: (K, 3) towards the side
+    that shines.  half: (K, 2) lengths of the half edges.  area: (K, 1).  radiance: (K, 3).  round: (K,) ellipses.
     pane: (K,) above 0, a window whose bars are so far apart; below 0, a soft box that is brighter in the middle.
     """
 
