@@ -105,7 +105,7 @@ def warped(picture: Tensor, frame: Frame, rows: int) -> tuple[Tensor, Tensor]:
 
 
 def seen_means(values: Tensor, weight: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """Means of (B, H, W, C) over blocks of `by` each way, weighted (B, H, W); 0 without weight; and the weights' mean."""
+    """Means of (B, H, W, C) over blocks of `by` each way, weighted (B, H, W), 0 without weight; and means of weights."""
 
     def blocks(x: Tensor) -> Tensor:
         return x.unflatten(1, (-1, by)).unflatten(3, (-1, by)).mean((2, 4))
@@ -115,8 +115,8 @@ def seen_means(values: Tensor, weight: Tensor, by: int) -> tuple[Tensor, Tensor]
 
 
 def condition(photo: Tensor, seen: Tensor) -> Tensor:
-    """(B, 5, H, W) maps named in `CONDITION`, of a photograph on the map (B, H, W, 3), linear, 0 to 1, where 1 is white,
-    and the share of each pixel that it shows (B, H, W).
+    """(B, 5, H, W) maps named in `CONDITION`, of a photograph on the map (B, H, W, 3), linear, 0 to 1, which is
+    white, and the share of each pixel that it shows (B, H, W).
 
     The photograph is sRGB-encoded, -1 to 1, and 0 where it shows nothing; up is the cosine to the zenith.
     """

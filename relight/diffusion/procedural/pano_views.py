@@ -40,7 +40,7 @@ def pairs(
     Condition: see `framing.condition`.  Each map is turned about the vertical axis by whole pixels, and every other is
     mirrored, so that a pool of maps lasts.  H: a multiple of rows; 2 rows is enough, as each pixel then has four
     directions that are in the photograph or not.  All on the generator's device.  frames: drawn if None.
-    The photograph isn't made and laid back on the map: its pixels are the map's, exposed, clipped, with noise, in 8 bits.
+    No photograph is made and laid back on the map: its pixels are the map's, exposed, clipped, with noise, in 8 bits.
     """
     batch, height, width = environments.shape[:3]
     if height % rows or width != 2 * height:
