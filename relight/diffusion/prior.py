@@ -1,0 +1,144 @@
+"""Priors of our own: small flow-matching networks that come with the package, one file a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor
+
+from relight.atomic import replacing
+from relight.diffusion.network import Config, Network, PriorError, indices
+from relight.diffusion.protocol import NOTHING, Condition
+from relight.plugins import did_you_mean
+
+BUNDLED = Path(__file__).parent / "weights"
+
+
+class Prior:
+    """A `Denoiser` by rectified flow: x_t = (1 - t) x + t noise (Liu et al., arXiv 2209.03003).
+
+    info: what its file says of how it was made and what it reached.
+    """
+
+    def __init__(self, network: Network, info: Mapping[str, str] | None = None):
+        self.network = network.eval().requires_grad_(False)
+        self.config, self.info = network.config, dict(info or {})
+        self.channels = network.config.channels
+
+    @staticmethod
+    def load(source: str | Path, device: str | torch.device = "cpu") -> Prior:
+        """By the name of one that comes with the package (see `bundled`), or from a file that `save` or training wrote.
+
+        Raises PriorError.
+        """
+        path = BUNDLED / f"{source}.safetensors" if str(source) in bundled() else Path(source)
+        if not path.is_file():
+            hint = did_you_mean(str(source), bundled())
+            raise PriorError(f"prior {str(source)!r}: neither a file nor one that comes with relight{hint}")
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            config = Config.of(json.loads(said["config"]))
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise PriorError(
+                f"{path}: not the weights of a prior ({error}); python -m relight.diffusion.train makes one"
+            ) from error
+        network = Network(config)
+        try:
+            network.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except RuntimeError as error:
+            raise PriorError(f"{path}: its weights don't fit what it says it is: {error}") from error
+        return Prior(network.to(device), {k: v for k, v in said.items() if k != "config"})
+
+    def save(self, path: Path) -> None:
+        """In half precision, with what it is."""
+        tensors = {name: value.half().contiguous() for name, value in self.network.state_dict().items()}
+        with replacing(path) as part:
+            save_file(tensors, part, {**self.info, "config": json.dumps(self.config.json)})
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return self.network.vocabulary.device
+
+    def tokens(self, words: Sequence[str], count: int = 1) -> Tensor:
+        """(count, L, D) for `Condition.tokens`.  Raises PriorError for words outside `config.words`."""
+        found = torch.tensor([indices(words, self.config.words)], device=self.device)
+        return self.network.tokens(found).expand(count, -1, -1)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Denoiser.rates`."""
+        return 1 - t, t
+
+    def clean(self, noisy: Tensor, t: Tensor, condition: Condition = NOTHING) -> Tensor:
+        """See `Denoiser.clean`.  Sides that the network can't halve are filled up and cut off again."""
+        return self._asked(noisy, t, torch.zeros_like(t), condition)
+
+    def _asked(self, noisy: Tensor, t: Tensor, step: Tensor, condition: Condition) -> Tensor:
+        self._check(noisy, condition)
+        unit = self.config.patch * 2 ** (len(self.config.widths) - 1)
+        height, width = noisy.shape[2:]
+        fill = (0, -width % unit, 0, -height % unit)
+
+        def filled(picture: Tensor | None) -> Tensor | None:
+            return picture if picture is None or not any(fill) else torch.nn.functional.pad(picture, fill, "replicate")
+
+        whole = filled(noisy)
+        assert whole is not None
+        out = self.network(whole, t, step, filled(condition.maps), condition.tokens)
+        return out[..., :height, :width]
+
+    def _check(self, noisy: Tensor, condition: Condition) -> None:
+        if noisy.ndim != 4 or noisy.shape[1] != self.channels:
+            raise PriorError(f"prior: expected pictures (B, {self.channels}, H, W), found {tuple(noisy.shape)}")
+        maps = condition.maps
+        expected = (len(noisy), self.config.maps, *noisy.shape[2:])
+        if maps is not None and tuple(maps.shape) != expected:
+            raise PriorError(f"prior: expected maps {expected}, found {tuple(maps.shape)}")
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Condition,
+        shape: tuple[int, int, int],
+        *,
+        steps: int = 4,
+        scale: float = 1.0,
+        without: Condition = NOTHING,
+        generator: Generator | None = None,
+        noise: Tensor | None = None,
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """(B, channels, H, W), -1 to 1, by `steps` straight steps that the network was told the length of (Frans et
+        al., arXiv 2410.12557).
+
+        shape: (B, H, W).  scale, without: as of `protocol.guided`.  noise: what to start from, else drawn.
+        between: changes the clean picture that each step aims at.
+        """
+        count, height, width = shape
+        if noise is None:
+            noise = torch.randn(count, self.channels, height, width, generator=generator).to(self.device)
+        x = noise
+        for k in range(steps):
+            t = torch.full((count,), 1 - k / steps, device=x.device)
+            step = torch.full_like(t, 1 / steps)
+            target = self._asked(x, t, step, condition)
+            if scale != 1:
+                untold = self._asked(x, t, step, without)
+                target = untold + scale * (target - untold)
+            if between is not None:
+                target = between(target)
+            # In a straight line towards the target: of the way, t, the step is 1 / steps.
+            x = torch.lerp(x, target, 1 / (steps - k))
+        return x.clamp(-1, 1)
+
+
+def bundled() -> list[str]:
+    """Names of the priors that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))

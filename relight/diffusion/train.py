@@ -1,0 +1,281 @@
+"""Trains a prior of our own on procedural scenes, on a CPU or on CUDA, until time or pictures are used up.
+
+    python -m relight.diffusion.train material --out runs/material --minutes 240
+    python -m relight.diffusion.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
+
+Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors (averaged weights in
+half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor
+
+from relight.atomic import replacing
+from relight.diffusion.batches import BATCHES, Batch, Batches
+from relight.diffusion.flow import flow_loss, step_loss
+from relight.diffusion.network import Network, PriorError
+from relight.diffusion.prior import Prior
+from relight.diffusion.procedural.environments import environment
+from relight.diffusion.procedural.frames import pool
+from relight.diffusion.procedural.views import Views, draw
+from relight.diffusion.tasks import TASKS
+from relight.shading.environment import Environment
+
+STEPPED = 1 / 8
+"""Share of a batch that teaches long steps."""
+AHEAD = 4
+"""Batches drawn before they are needed."""
+REPORT = 10.0
+"""Seconds between lines of training.jsonl."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """pictures, minutes: where training ends, whichever comes first.  batch: pictures a step.  rate: AdamW's, from a
+    short warm-up down a cosine to a thirtieth.  average: half-life of the averaged weights, as a share of what has
+    been done, at most 10000 steps.  reuse: times that each drawn batch is used, with other noise.
+    """
+
+    pictures: float = math.inf
+    minutes: float = math.inf
+    batch: int = 32
+    rate: float = 5e-4
+    reuse: int = 1
+    seed: int = 0
+    checkpoint: float = 300.0
+
+
+class Training:
+    """What changes while a prior is trained, and how it is kept."""
+
+    def __init__(self, network: Network, plan: Plan, folder: Path, device: torch.device):
+        self.network, self.plan, self.folder, self.device = network.to(device).train(), plan, folder, device
+        self.average = deepcopy(network).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def done(self) -> float:
+        """0 to 1."""
+        pictures = self.step * self.plan.batch / self.plan.pictures
+        return min(1.0, max(pictures, self.seconds / 60 / self.plan.minutes))
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step.  The loss of each kind."""
+        begun = time.perf_counter()
+        generator = Generator().manual_seed(self.plan.seed * 7919 + self.step)
+        network, tokens = self.network, self.network.tokens(batch.words)
+        long = max(1, round(STEPPED * len(batch.picture)))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
+            parts = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
+            stepped = step_loss(network, self.average, *parts, generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        (flow + STEPPED * stepped).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        warm = min(1.0, (self.step + 1) / 200)
+        cosine = 1 / 30 + (1 - 1 / 30) * 0.5 * (1 + math.cos(math.pi * self.done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate * warm * cosine
+        self.optimiser.step()
+        with torch.no_grad():
+            # A window that grows with what has been done forgets the beginning (Karras et al. 2024).
+            share = max(1 / (1 + 0.05 * self.step), 1e-4)
+            for mean, value in zip(self.average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(value, share)
+        self.step += 1
+        self.seconds += time.perf_counter() - begun
+        return {"flow loss": float(flow.detach()), "long step loss": float(stepped.detach())}
+
+    def save(self) -> None:
+        """A checkpoint, and the prior as it is."""
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.network.state_dict().items():
+            tensors[f"network.{name}"] = value
+        for name, value in self.average.state_dict().items():
+            tensors[f"average.{name}"] = value
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        said = {"step": str(self.step), "seconds": str(self.seconds)}
+        with replacing(self.folder / "checkpoint.safetensors") as part:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
+        self.prior().save(self.folder / "prior.safetensors")
+
+    def restore(self) -> None:
+        """Goes on from a checkpoint, if there is one."""
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.network.load_state_dict(under("network."))
+        self.average.load_state_dict(under("average."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in under("optimiser.").items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.step, self.seconds = int(said["step"]), float(said["seconds"])
+
+    def prior(self) -> Prior:
+        """The averaged weights."""
+        info = {"pictures": str(self.step * self.plan.batch), "minutes": f"{self.seconds / 60:.1f}"}
+        return Prior(deepcopy(self.average), info)
+
+
+def drawn(batches: Batches, plan: Plan, first: int) -> Iterator[Batch]:
+    """Batches from the `first` step on, drawn by another thread; the same for the same seed, whoever is faster."""
+    waiting: queue.Queue[Batch | Exception] = queue.Queue(AHEAD)
+    stop = threading.Event()
+
+    def work() -> None:
+        number = first // plan.reuse
+        while not stop.is_set():
+            try:
+                with torch.no_grad():
+                    made: Batch | Exception = batches(plan.batch, Generator().manual_seed(plan.seed * 104729 + number))
+            except Exception as error:  # told where it is waited for
+                made = error
+            while not stop.is_set():
+                try:
+                    waiting.put(made, timeout=0.5)
+                    break
+                except queue.Full:
+                    continue
+            number += 1
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch = waiting.get()
+            if isinstance(batch, Exception):
+                raise batch
+            for _ in range(plan.reuse):
+                yield batch
+    finally:
+        stop.set()
+        thread.join()
+
+
+def train(task: str, batches: Batches, plan: Plan, folder: Path, device: torch.device) -> Prior:
+    """Trains, tells how far it is, keeps checkpoints.  Ctrl-C saves and ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    training = Training(Network(TASKS[task].config()), plan, folder, device)
+    training.restore()
+    reported, saved = time.monotonic(), time.monotonic()
+    sums: dict[str, float] = {}
+    since = training.step
+    source = drawn(batches, plan, training.step)
+    try:
+        while training.done < 1:
+            for name, value in training.learn(next(source).to(device)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            now = time.monotonic()
+            if now - reported > REPORT or training.done >= 1:
+                count = training.step - since
+                line = {
+                    "step": training.step, "pictures": training.step * plan.batch, "done": round(training.done, 4),
+                    **{name: round(value / count, 5) for name, value in sums.items()},
+                    "pictures a second": round(count * plan.batch / (now - reported), 1),
+                }  # fmt: skip
+                with (folder / "training.jsonl").open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                left = (1 - training.done) / max(training.done, 1e-9) * training.seconds / 60
+                print(f"{task}: {line}, {left:.0f} min left", file=sys.stderr, flush=True)
+                reported, since, sums = now, training.step, {}
+            if now - saved > plan.checkpoint:
+                training.save()
+                saved = now
+    except KeyboardInterrupt:
+        print(f"{task}: stopped; the same command goes on", file=sys.stderr)
+    finally:
+        source.close()  # type: ignore[attr-defined]
+        training.save()
+    return training.prior()
+
+
+def scenes(path: Path, count: int, size: int, seed: int) -> Views:
+    """Those drawn earlier, whatever their number, or `count` new ones, kept under `path`."""
+    if path.exists():
+        views = Views.load(path)
+        if views.depth.shape[1] % size:
+            raise PriorError(f"{path}: views of {views.depth.shape[1]} pixels a side can't be halved to {size}")
+        return views.thinned(views.depth.shape[1] // size)
+    print(f"drawing {count} views into {path}, once", file=sys.stderr, flush=True)
+    views = draw(count, size, seed, workers=os.cpu_count() or 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    views.save(path)
+    return views
+
+
+def lights(count: int, seed: int) -> list[Environment]:
+    """Procedural environments, with what shading wants of them worked out."""
+    made = [Environment(environment(Generator().manual_seed(seed * 15485863 + i))) for i in range(count)]
+    for light in made:
+        light.prefiltered  # noqa: B018 - worked out when first asked for
+    return made
+
+
+def main() -> None:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m relight.diffusion.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("prior", choices=sorted(TASKS), help="; ".join(f"{n}: {t.about}" for n, t in TASKS.items()))
+    parser.add_argument("--out", type=Path, required=True, help="folder; one that was begun is gone on with")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="of training, earlier runs in the folder included"
+    )
+    parser.add_argument("--pictures", type=float, default=math.inf, help="to be shown, earlier runs included")
+    parser.add_argument("--batch", type=int, default=Plan.batch)
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="of AdamW (default %(default)g)")
+    parser.add_argument("--reuse", type=int, default=Plan.reuse, help="times that each drawn batch is used")
+    parser.add_argument("--views", type=int, default=8192, help="procedural views that are drawn first")
+    parser.add_argument("--lights", type=int, default=400, help="procedural environments that are drawn first")
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--scenes", type=Path, help="views drawn earlier, or for another prior")
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    if math.isinf(arguments.minutes) and math.isinf(arguments.pictures):
+        parser.error("say when to end: --minutes, --pictures, or both")
+    plan = Plan(arguments.pictures, arguments.minutes, arguments.batch, arguments.rate, arguments.reuse, arguments.seed)
+    try:
+        views = scenes(
+            arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
+        )
+        batches = BATCHES[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
+        train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
+    except PriorError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
