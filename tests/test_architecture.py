@@ -75,7 +75,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "imageio": (),
     "imageio_ffmpeg": ("export/images.py",),
     "kornia": (),
-    "matplotlib": ("export/report.py", "compress/curve.py"),
+    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/train.py"),
     "mitsuba": (),
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),

@@ -105,7 +105,7 @@ def warped(picture: Tensor, frame: Frame, rows: int) -> tuple[Tensor, Tensor]:
 
 
 def seen_means(values: Tensor, weight: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """Means of (B, H, W, C) over blocks of `by` each way, weighted (B, H, W), 0 without weight; and means of weights."""
+    """Means of (B, H, W, C) over blocks of `by` each way, weighted (B, H, W), 0 without weight; and of weights."""
 
     def blocks(x: Tensor) -> Tensor:
         return x.unflatten(1, (-1, by)).unflatten(3, (-1, by)).mean((2, 4))

@@ -42,7 +42,8 @@ class Config:
         unknown = sorted(set(values) - {f.name for f in fields(Config)})
         if unknown:
             raise PriorError(f"prior: made by a newer relight, which says {', '.join(unknown)}; update relight")
-        return Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Config(**plain)
 
     @property
     def json(self) -> dict[str, Any]:

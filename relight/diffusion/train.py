@@ -85,8 +85,8 @@ class Training:
         long = max(1, round(STEPPED * len(batch.picture)))
         with torch.autocast(self.device.type, torch.bfloat16):
             flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
-            parts = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
-            stepped = step_loss(network, self.average, *parts, generator)
+            picture, maps, said, weight = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
+            stepped = step_loss(network, self.average, picture, maps, said, weight, generator)
         self.optimiser.zero_grad(set_to_none=True)
         (flow + STEPPED * stepped).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -117,6 +117,7 @@ class Training:
         with replacing(self.folder / "checkpoint.safetensors") as part:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
         self.prior().save(self.folder / "prior.safetensors")
+        plot(self.folder)
 
     def restore(self) -> None:
         """Goes on from a checkpoint, if there is one."""
@@ -216,6 +217,24 @@ def train(task: str, batches: Batches, plan: Plan, folder: Path, device: torch.d
         source.close()  # type: ignore[attr-defined]
         training.save()
     return training.prior()
+
+
+def plot(folder: Path) -> None:
+    """loss.png of training.jsonl, if there is any."""
+    from matplotlib.figure import Figure
+
+    log = folder / "training.jsonl"
+    if not log.exists():
+        return
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in ("flow loss", "long step loss"):
+        axes.plot([x["pictures"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
+    axes.set(xlabel="pictures shown", yscale="log")
+    axes.legend()
+    with replacing(folder / "loss.png") as part:
+        figure.savefig(part, format="png")
 
 
 def scenes(path: Path, count: int, size: int, seed: int) -> Views:

@@ -15,6 +15,7 @@ from relight.diffusion.procedural.chance import between, chance, pick
 from relight.diffusion.procedural.views import DIRECTIONS, Views, sky
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
+from relight.shading.lights import LightSample
 from relight.shading.shade import SplitSum, shade
 from relight.shading.surface import Surface
 from relight.shading.tonemap import clip, reinhard
@@ -47,7 +48,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Seen:
-    """`relight.shading.lights.Surroundings` as (N,) points see it past what obstructs them.
+    """An environment as (N,) points see it past what obstructs them.
 
     open: (N, DIRECTIONS) 0 or 1.  Where the sky is hidden, a grey neighbour of `bounce` times the mean light is seen.
     """
@@ -59,7 +60,7 @@ class Seen:
     delta = False
 
     def irradiance(self, normals: Tensor) -> Tensor:
-        """See `Surroundings.irradiance`."""
+        """See `relight.shading.lights.Surroundings`."""
         cosine = (normals @ sky().to(normals).mT).clamp_min(0)
         where = self.light.reflection(sky().to(normals), torch.full((DIRECTIONS,), 0.35).to(normals))
         received, all_of_it = (cosine * self.open) @ where, cosine @ where
@@ -68,11 +69,19 @@ class Seen:
         return exact * received / all_of_it.clamp_min(1e-6) + hidden[:, None] * self._neighbours
 
     def reflection(self, directions: Tensor, roughness: Tensor) -> Tensor:
-        """See `Surroundings.reflection`."""
+        """See `relight.shading.lights.Surroundings`."""
         sharpness = (2 / (roughness**4).clamp_min(2 / SHARPEST))[:, None]
         lobe = torch.exp(sharpness * (directions @ sky().to(directions).mT - 1))
         seen = ((lobe * self.open).sum(1) / lobe.sum(1))[:, None]
         return self.light.reflection(directions, roughness) * seen + (1 - seen) * self._neighbours
+
+    def sample_light(self, position: Tensor, u: Tensor) -> LightSample:
+        """The environment's, without what obstructs it: bits of sky are too coarse for samples."""
+        return self.light.sample_light(position, u)
+
+    def hit(self, position: Tensor, direction: Tensor) -> LightSample:
+        """See `sample_light`."""
+        return self.light.hit(position, direction)
 
     @property
     def _neighbours(self) -> Tensor:
