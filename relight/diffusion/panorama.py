@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -123,7 +124,7 @@ class DiffusionPanorama:
             ).cpu()
         times = torch.linspace(1, 0, self.steps + 1)[:, None].expand(-1, self.draws)
         x = noise
-        for now, after in zip(times[:-1], times[1:], strict=True):
+        for now, after in pairwise(times):
             clean = held(self._clean(x, now, maps))
             # Without noise of its own (DDIM): what is left of the noise is made less.
             x = noised(self.model, clean, noise_in(self.model, x, clean, now), after)

@@ -84,11 +84,7 @@ class Seen:
 
 
 def room(draw: Draw, sphere: Sphere) -> Tensor:
-<<<<<<< HEAD
-    """(H, 2H, 3) radiance, any scale: a furnished room with windows, lamps, coloured strips."""
-=======
     """(H, 2H, 3) radiance, any scale: a furnished room with windows, lamps on and under the ceiling, strips."""
->>>>>>> main
     box = _drawn_box(draw, draw.log(1.3, 9))
     turned = _turned(sphere.directions, draw.number(-math.pi, math.pi))
     panels = Panels()
