@@ -22,7 +22,7 @@ CHANNELS = 6
 """Of a model for panoramas: `encode`'s two pictures, display-like first."""
 CLIPPED = 250 / 255
 """sRGB value from which a channel of a photograph may have been brighter than it shows."""
-FEATHER = 0.15
+FEATHER = 0.25
 """Of half the photograph's width: over so much it fades into what is made up around it."""
 KEY = 0.18
 """Geometric mean that known light is exposed to where it isn't a photograph, which is exposed already."""
