@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "compress",
         "diffusion",
     ),
-    "testing": (*SCENE, "render", "fit", "stages.base"),
+    "testing": (*SCENE, "render", "fit", "diffusion", "stages.base"),
     "__main__": ("cli",),
 }
 """Part of relight to the parts (or single modules) that it may import, besides itself."""

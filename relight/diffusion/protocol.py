@@ -59,14 +59,19 @@ def noise_in(model: Denoiser, noisy: Tensor, picture: Tensor, t: Tensor) -> Tens
 
 
 def guided(
-    model: Denoiser, noisy: Tensor, t: Tensor, condition: Condition, without: Condition = NOTHING, scale: float = 1.0
+    model: Denoiser,
+    noisy: Tensor,
+    t: Tensor,
+    condition: Condition,
+    without: Condition = NOTHING,
+    scale: float | Tensor = 1.0,
 ) -> Tensor:
     """`Denoiser.clean`, led away from what the model expects `without` (Ho and Salimans, arXiv 2207.12598).
 
-    scale: 1 asks the model once, for the condition alone.
+    scale: a number, or (B, 1, 1, 1), one a picture.  The number 1 asks the model once, for the condition alone.
     """
     told = model.clean(noisy, t, condition)
-    if scale == 1:
+    if not isinstance(scale, Tensor) and scale == 1:
         return told
     untold = model.clean(noisy, t, without)
     return untold + scale * (told - untold)

@@ -11,20 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
+from relight.diffusion.hints import DIRECTIONS, Seen, closeness, radiance_hints, shown
 from relight.diffusion.procedural.chance import between, chance, pick
-from relight.diffusion.procedural.views import DIRECTIONS, Views, sky
+from relight.diffusion.procedural.views import Views
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
-from relight.shading.lights import LightSample
 from relight.shading.shade import SplitSum, shade
 from relight.shading.surface import Surface
 from relight.shading.tonemap import clip, reinhard
 from relight.vectors import unit
-
-HINTS = ((1.0, None), (1.0, 0.05), (1.0, 0.13), (1.0, 0.34))
-"""White surfaces whose pictures are radiance hints: matte, and of three GGX alphas (DiLightNet, Zeng et al. 2024)."""
-SHARPEST = 20.0
-"""Of a lobe that looks up how much of the sky is open: about the spacing of the directions."""
 
 
 @dataclass(frozen=True)
@@ -44,48 +39,6 @@ class Frames:
     depth: Tensor
     mask: Tensor
     hints: Tensor
-
-
-@dataclass(frozen=True)
-class Seen:
-    """An environment as (N,) points see it past what obstructs them.
-
-    open: (N, DIRECTIONS) 0 or 1.  Where the sky is hidden, a grey neighbour of `bounce` times the mean light is seen.
-    """
-
-    light: Environment
-    open: Tensor
-    bounce: float = 0.2
-
-    delta = False
-
-    def irradiance(self, normals: Tensor) -> Tensor:
-        """See `relight.shading.lights.Surroundings`."""
-        cosine = (normals @ sky().to(normals).mT).clamp_min(0)
-        where = self.light.reflection(sky().to(normals), torch.full((DIRECTIONS,), 0.35).to(normals))
-        received, all_of_it = (cosine * self.open) @ where, cosine @ where
-        hidden = 1 - (cosine * self.open).sum(1) / cosine.sum(1)
-        exact = self.light.irradiance(normals)
-        return exact * received / all_of_it.clamp_min(1e-6) + hidden[:, None] * self._neighbours
-
-    def reflection(self, directions: Tensor, roughness: Tensor) -> Tensor:
-        """See `relight.shading.lights.Surroundings`."""
-        sharpness = (2 / (roughness**4).clamp_min(2 / SHARPEST))[:, None]
-        lobe = torch.exp(sharpness * (directions @ sky().to(directions).mT - 1))
-        seen = ((lobe * self.open).sum(1) / lobe.sum(1))[:, None]
-        return self.light.reflection(directions, roughness) * seen + (1 - seen) * self._neighbours
-
-    def sample_light(self, position: Tensor, u: Tensor) -> LightSample:
-        """The environment's, without what obstructs it: bits of sky are too coarse for samples."""
-        return self.light.sample_light(position, u)
-
-    def hit(self, position: Tensor, direction: Tensor) -> LightSample:
-        """See `sample_light`."""
-        return self.light.hit(position, direction)
-
-    @property
-    def _neighbours(self) -> Tensor:
-        return self.bounce * self.light.irradiance(sky().to(self.open)).mean(0)
 
 
 Light = Callable[[Generator], Environment]
@@ -111,9 +64,6 @@ def _lit(view: Views, light: Light, generator: Generator, times: int) -> list[Fr
     if chance(generator, 0.5):
         view = _mirrored(view)
     surface, visible, mask = surface_of(view)
-    white = replace(
-        surface, base_color=torch.ones_like(surface.base_color), metallic=torch.zeros_like(surface.metallic)
-    )
     curve = pick(generator, (clip, clip, reinhard))
     key, noise, dark = between(generator, 0.1, 0.35), between(generator, 0, 0.015), chance(generator, 0.5)
     backdrop = torch.zeros(3) if dark else torch.rand(3, generator=generator)
@@ -122,33 +72,21 @@ def _lit(view: Views, light: Light, generator: Generator, times: int) -> list[Fr
         seen = [Seen(light(generator), visible)]
         radiance = shade(surface, seen, SplitSum())
         # As a camera meters: what is matte and grey comes out at the key.
-        matte = seen[0].irradiance(surface.normal)
-        exposure = key / (0.4 * matte.mean().clamp_min(1e-6) + 0.3 * radiance.mean() + 1e-6)
-        hints = [matte if alpha is None else _gloss(white, seen, alpha) for _, alpha in HINTS]
+        hints = radiance_hints(surface, seen)
+        exposure = key / (0.4 * hints[0].mean().clamp_min(1e-6) + 0.3 * radiance.mean() + 1e-6)
         photo = linear_to_srgb(curve(radiance * exposure))
         photo = photo + noise * torch.randn(photo.shape, generator=generator)
         whole = _picture(photo, mask, backdrop)
-        shown = [_picture(linear_to_srgb(reinhard(h * exposure)), mask) for h in hints]
-        out.append((whole.clamp(0, 1), torch.cat(shown)))
-    depth = view.depth[0].float()
-    inverse = torch.where(mask, 1 / depth.clamp_min(1e-3), 0.0)
-    near, far = inverse.max(), inverse[mask].min() if bool(mask.any()) else inverse.max()
-    closeness = torch.where(mask, (inverse - far) / (near - far).clamp_min(1e-3) * 0.9 + 0.1, 0.0)
+        out.append((whole.clamp(0, 1), torch.cat([_picture(shown(h, exposure), mask) for h in hints])))
     known = {
         "base_color": (view.base_color[0].float() / 255).permute(2, 0, 1),
         "roughness": view.roughness.float() / 255,
         "metallic": view.metallic.float() / 255,
         "normal": (view.normal[0].float() @ view.rotation[0]).permute(2, 0, 1),
-        "depth": closeness[None],
+        "depth": closeness(view.depth[0].float(), mask)[None],
         "mask": mask[None].float(),
     }
     return [Frames(photo=photo, hints=hints, **known) for photo, hints in out]
-
-
-def _gloss(white: Surface, lights: list[Seen], alpha: float) -> Tensor:
-    """Radiance of a white mirror of this GGX alpha."""
-    rough = torch.full_like(white.roughness, alpha**0.5)
-    return shade(replace(white, metallic=torch.ones_like(rough), roughness=rough), lights, SplitSum())
 
 
 def surface_of(view: Views) -> tuple[Surface, Tensor, Tensor]:

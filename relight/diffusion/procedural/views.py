@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from relight.atomic import replacing
+from relight.diffusion.hints import DIRECTIONS, sky
 from relight.diffusion.procedural.chance import between, chance, direction
 from relight.diffusion.procedural.shapes import Solids, solids
 from relight.diffusion.procedural.textures import WORDS, material
@@ -23,8 +24,6 @@ from relight.render.tracing import create_tracer
 from relight.shading.color import linear_to_srgb
 from relight.vectors import unit
 
-DIRECTIONS = 64
-"""Of the sky whose visibility each pixel knows, one bit each."""
 MOST_WORDS = 6
 
 
@@ -84,14 +83,6 @@ class Views:
         """Inverse of `save`."""
         with safe_open(path, "pt") as file:
             return Views(**{f.name: file.get_tensor(f.name) for f in fields(Views)})
-
-
-def sky(count: int = DIRECTIONS) -> Tensor:
-    """(count, 3) unit, world: directions spread evenly over the sphere, by a Fibonacci lattice (Gonzalez 2010)."""
-    i = torch.arange(count, dtype=torch.float64) + 0.5
-    y, phi = 1 - 2 * i / count, i * math.pi * (3 - math.sqrt(5))
-    r = (1 - y * y).sqrt()
-    return torch.stack([r * phi.cos(), y, r * phi.sin()], -1).float()
 
 
 def draw(count: int, size: int, seed: int, *, workers: int = 1) -> Views:
