@@ -33,8 +33,9 @@ class PanoramaEstimator(Protocol):
     """Anything that guesses what a photograph doesn't show."""
 
     def estimate(self, photo: Tensor, frame: Frame, rows: int = 64) -> Tensor:
-        """(rows, 2 rows, 3) radiance in units of the photograph's white, turned so that what (h, w, 3) the photograph,
-        linear, 0 to 1, looks at is in the middle; frame of `Environment`.  frame: one camera.
+        """(rows, 2 rows, 3) radiance in units of the photograph's white, turned so that what (h, w, 3) the photograph
+        looks at is in the middle; frame of `Environment`.  photo: linear; near 1 a channel is clipped, above, where
+        exposures were merged, it is not.  frame: one camera.
         """
         ...
 
@@ -142,7 +143,8 @@ def laid(photo: Tensor, frame: Frame, rows: int) -> tuple[Tensor, Tensor]:
     """(1, rows, 2 rows, 4) photograph (h, w, 3), linear, on the map, and the share of it that is clipped; and what of
     each pixel it shows, (1, rows, 2 rows).
     """
-    clipped = (linear_to_srgb(photo).amax(-1, keepdim=True) >= CLIPPED).float()
+    encoded = linear_to_srgb(photo)
+    clipped = ((encoded >= CLIPPED) & (encoded <= 1.001)).any(-1, keepdim=True).float()
     return warped(torch.cat([photo, clipped], -1)[None], frame, rows)
 
 
