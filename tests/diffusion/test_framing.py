@@ -10,7 +10,7 @@ import torch
 from relight.diffusion.framing import CONDITION, Frame, condition, map_directions, photographed, warped
 from relight.diffusion.procedural.draw import Draw, luminance
 from relight.diffusion.procedural.environments import environment
-from relight.diffusion.procedural.pano_views import FOV, PITCH, drawn_frames, pairs
+from relight.diffusion.procedural.pano_views import FOV, PITCH, drawn_frames, pairs, panoramas
 from relight.errors import RelightError, ShapeError
 from relight.shading.color import linear_to_srgb
 from relight.shading.encoding import decode
@@ -106,6 +106,18 @@ def test_pairs_are_seeded_in_range_and_tell_nothing_outside():
     assert float(maps[:, :3][outside].abs().max()) == 0
     assert set(maps[:, 3].unique().tolist()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
     assert 0.02 < float(maps[:, 3].mean()) < 0.35
+
+
+def test_batches_weigh_solid_angles_and_sometimes_tell_nothing():
+    pool = torch.stack([environment(torch.Generator().manual_seed(s), rows=32) for s in range(3)])
+    batch = panoramas(pool, left=0.5)(40, torch.Generator().manual_seed(0))
+    assert batch.picture.shape == (40, 6, 32, 64) and batch.maps.shape == (40, 5, 32, 64)
+    untold = (batch.maps == 0).flatten(1).all(1)
+    assert 10 < int(untold.sum()) < 30
+    theta = torch.linspace(0, math.pi, 33)
+    solid = (theta[:-1].cos() - theta[1:].cos()) / (math.pi / 32)
+    assert torch.allclose(batch.weight[0, 0, :, 0] * 2 / math.pi, solid, atol=0.005)
+    assert batch.weight.shape == (40, 1, 32, 64) and bool((batch.words == -1).all())
 
 
 def test_frames_keep_their_ranges_and_pictures_their_shapes():

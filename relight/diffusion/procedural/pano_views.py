@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from relight.diffusion.batches import Batch, Batches
 from relight.diffusion.framing import Frame, condition, map_directions, seen_means
 from relight.diffusion.procedural.draw import Draw, luminance
 from relight.errors import ShapeError
@@ -72,3 +73,22 @@ def _turned_and_mirrored(environments: Tensor, draw: Draw) -> Tensor:
     sign = torch.where(draw.uniform(0, 1, batch, 1) < 0.5, -1, 1)
     columns = (sign * columns + start) % width
     return environments.gather(2, columns[:, None, :, None].expand(environments.shape))
+
+
+def panoramas(pool: Tensor, left: float = 0.1) -> Batches:
+    """Batches for the task "panorama" from a pool (N, H, 2H, 3) of radiance, of which each picture takes one at random.
+
+    left: share of pictures that are told nothing, so that guidance can ask what is likely without a photograph.
+    Errors weigh as much as the solid angle that they cover.
+    """
+
+    def draw(count: int, generator: torch.Generator) -> Batch:
+        some = pool[torch.randint(len(pool), (count,), generator=generator, device=pool.device)]
+        target, maps = pairs(some, generator)
+        told = torch.rand(count, 1, 1, 1, generator=generator, device=pool.device) >= left
+        weight = map_directions(target.shape[2], pool.device)[..., 1].square().neg().add(1).sqrt()
+        weight = (weight / weight.mean()).expand(count, 1, -1, -1)
+        words = torch.full((count, 1), -1, device=pool.device)
+        return Batch(target, maps * told, words, weight)
+
+    return draw
