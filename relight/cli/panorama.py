@@ -137,7 +137,7 @@ def _light(arguments: argparse.Namespace) -> Tensor:
         return from_mirror_ball(picture, arguments.rows or 128, circle, arguments.distance)
     height, width = picture.shape[:2]
     if arguments.map:
-        from relight.diffusion.panorama import resized
+        from relight.diffusion.framing import resized
 
         if abs(width - 2 * height) > 2:
             raise DataError(f"{name}: a panorama is twice as wide as high; this is {width}x{height}")

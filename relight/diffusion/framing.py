@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate, pad
 
 from relight.errors import RelightError
 from relight.shading.color import linear_to_srgb
@@ -99,7 +100,7 @@ def warped(picture: Tensor, frame: Frame, rows: int) -> tuple[Tensor, Tensor]:
     width = max(4, math.ceil(float(across)))
     if width < picture.shape[3]:
         height = max(4, round(width * picture.shape[2] / picture.shape[3]))
-        picture = torch.nn.functional.interpolate(picture, (height, width), mode="bilinear", antialias=True)
+        picture = interpolate(picture, (height, width), mode="bilinear", antialias=True)
     found = torch.nn.functional.grid_sample(picture, where, padding_mode="border", align_corners=False)
     return seen_means(found.permute(0, 2, 3, 1), inside.to(picture.dtype), SUB)
 
@@ -124,6 +125,26 @@ def condition(photo: Tensor, seen: Tensor) -> Tensor:
     shown = (linear_to_srgb(photo.clamp(0, 1)) * 2 - 1) * (seen > 0)[..., None]
     up = map_directions(rows, photo.device)[..., 1:2].to(photo).expand(batch, -1, -1, -1)
     return torch.cat([shown, seen[..., None], up], -1).permute(0, 3, 1, 2)
+
+
+def resized(radiance: Tensor, rows: int) -> Tensor:
+    """(rows, 2 rows, 3) of a (H, 2H, 3) map: means where there is more, cubic in the logarithm where there is less, and
+    around in either case.
+    """
+    height = radiance.shape[0]
+    if rows <= height:
+        return shrunk(radiance, rows)
+    edge = 2
+    log = pad(torch.log1p(radiance).permute(2, 0, 1)[None], (edge, edge, 0, 0), mode="circular")
+    scale = rows / height
+    big = interpolate(log, scale_factor=scale, mode="bicubic", align_corners=False)
+    cut = round(edge * scale)
+    return torch.expm1(big[0, :, :rows, cut : cut + 2 * rows].clamp_min(0)).permute(1, 2, 0)
+
+
+def shrunk(values: Tensor, rows: int) -> Tensor:
+    """(rows, 2 rows, C) means of (H, 2H, C)."""
+    return interpolate(values.permute(2, 0, 1)[None], (rows, 2 * rows), mode="area")[0].permute(1, 2, 0)
 
 
 def _centres(count: int) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
-from relight.diffusion.framing import map_directions
+from relight.diffusion.framing import map_directions, resized
 from relight.diffusion.procedural.draw import luminance
 from relight.errors import RelightError, ShapeError
 from relight.shading.spherical_gaussians import SphericalGaussians
@@ -26,6 +26,8 @@ ABOVE = 4.0
 """Times the median luminance: below, nothing is a light."""
 MERGED = math.radians(12)
 """Peaks nearer to each other are one light."""
+LOOKED_AT = 128
+"""Rows of the map in which lights are looked for, at most."""
 STEPS, RATE = 150, 0.05
 """Of fitting the lobes, by Adam."""
 WIDEST = 4.0
@@ -147,24 +149,25 @@ def find_lights(radiance: Tensor, most: int = 8) -> EditableLights:
         raise ShapeError.expected("panorama", "(H, 2H, 3)", tuple(radiance.shape))
     if not bool(torch.isfinite(radiance).all()) or float(radiance.min()) < 0:
         raise RelightError("panorama: expected finite radiance, not below 0; export it again")
-    directions, solid = map_directions(rows), solid_angles(rows)
-    parts = _components(_bright(radiance))
+    # Lights are looked for in a map of moderate size; what they own of a larger one is what they own there.
+    small = resized(radiance, min(rows, LOOKED_AT))
+    directions, solid = map_directions(len(small)), solid_angles(len(small))
+    parts = _components(_bright(small))
     if not parts:
         return EditableLights(radiance, radiance, torch.full(radiance.shape[:2], -1), None)
-    parts = _merged(parts, luminance(radiance) * solid, directions)
-    inside = torch.stack(parts).any(0)
+    parts = _merged(parts, luminance(small) * solid, directions)
     # A margin of one blur takes halos too.
-    background = filled(radiance, ~_grown(inside, max(1, rows // 32)))
-    background = torch.minimum(background, radiance)
-    extra = (radiance - background).clamp_min(0)
+    around = _grown(torch.stack(parts).any(0), max(1, len(small) // 32))
+    extra = (small - filled(small, ~around)).clamp_min(0)
 
     energy = torch.stack([(luminance(extra) * solid * part).sum() for part in parts])
-    order = energy.argsort(descending=True)[:most]
-    parts = [parts[int(k)] for k in order]
-    owner = _nearest(parts, extra, directions)
+    parts = [parts[int(k)] for k in energy.argsort(descending=True)[:most]]
+    owner = _nearest(parts, extra)
     power = torch.stack([(extra * (owner == k)[..., None] * solid[..., None]).sum((0, 1)) for k in range(len(parts))])
     lobes = _fitted(extra * (owner >= 0)[..., None], parts, power, directions, solid)
-    return EditableLights(radiance, torch.where((owner >= 0)[..., None], background, radiance), owner, lobes)
+    whole = _enlarged(owner, rows)
+    unlit = torch.minimum(filled(radiance, _enlarged(around.long(), rows) == 0), radiance)
+    return EditableLights(radiance, torch.where((whole >= 0)[..., None], unlit, radiance), whole, lobes)
 
 
 def solid_angles(rows: int) -> Tensor:
@@ -256,7 +259,12 @@ def _grown(inside: Tensor, by: int) -> Tensor:
     return max_pool2d(pad(around, (0, 0, by, by)), 2 * by + 1, stride=1)[0, 0] > 0
 
 
-def _nearest(parts: list[Tensor], extra: Tensor, directions: Tensor) -> Tensor:
+def _enlarged(numbers: Tensor, rows: int) -> Tensor:
+    """(rows, 2 rows) whole numbers of the nearest of (H, 2H)."""
+    return interpolate(numbers[None, None].double(), (rows, 2 * rows), mode="nearest")[0, 0].long()
+
+
+def _nearest(parts: list[Tensor], extra: Tensor) -> Tensor:
     """(H, 2H): which part a pixel belongs to; its halo goes with it, as far as it is brighter than its surroundings."""
     rows = len(extra)
     owner = torch.full(extra.shape[:2], -1)

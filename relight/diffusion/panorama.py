@@ -9,9 +9,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
-from relight.diffusion.framing import Frame, condition, map_directions, warped
+from relight.diffusion.framing import Frame, condition, map_directions, resized, shrunk, warped
 from relight.diffusion.prior import Prior
 from relight.diffusion.protocol import Condition, Denoiser, noise_in, noised
 from relight.errors import RelightError, ShapeError
@@ -93,7 +93,7 @@ class DiffusionPanorama:
         shift = rows - round(float(middle) / torch.pi * rows)
         radiance, known = radiance.roll(shift, 1), known.roll(shift, 1)
         scale = KEY / torch.exp((radiance.mean(-1, keepdim=True).clamp_min(1e-5).log() * known).sum() / known.sum())
-        small, share = (_shrunk(x, self.size) for x in (radiance * scale * known, known))
+        small, share = (shrunk(x, self.size) for x in (radiance * scale * known, known))
         given = small / share.clamp_min(1e-6)
         whole = (share > 0.99).float()
         made = self._made(condition(given.clamp(0, 1)[None], share[None, ..., 0]), given[None], whole[None])
@@ -167,26 +167,6 @@ def check_photo(photo: Tensor) -> None:
     """Raise ShapeError unless it is (h, w, 3)."""
     if photo.ndim != 3 or photo.shape[-1] != 3:
         raise ShapeError.expected("photo", "(h, w, 3)", tuple(photo.shape))
-
-
-def resized(radiance: Tensor, rows: int) -> Tensor:
-    """(rows, 2 rows, 3) of a (H, 2H, 3) map: means where there is more, cubic in the logarithm where there is less, and
-    around in either case.
-    """
-    height = radiance.shape[0]
-    if rows <= height:
-        return _shrunk(radiance, rows)
-    edge = 2
-    log = pad(torch.log1p(radiance).permute(2, 0, 1)[None], (edge, edge, 0, 0), mode="circular")
-    scale = rows / height
-    big = interpolate(log, scale_factor=scale, mode="bicubic", align_corners=False)
-    cut = round(edge * scale)
-    return torch.expm1(big[0, :, :rows, cut : cut + 2 * rows].clamp_min(0)).permute(1, 2, 0)
-
-
-def _shrunk(values: Tensor, rows: int) -> Tensor:
-    """(rows, 2 rows, C) means of (H, 2H, C)."""
-    return interpolate(values.permute(2, 0, 1)[None], (rows, 2 * rows), mode="area")[0].permute(1, 2, 0)
 
 
 def _shrunk_share(known: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relight.diffusion.framing import Frame, map_directions
+from relight.diffusion.framing import Frame, map_directions, resized
 from relight.diffusion.light_edit import solid_angles
-from relight.diffusion.panorama import check_photo, laid, resized
+from relight.diffusion.panorama import check_photo, laid
 from relight.diffusion.procedural.draw import luminance
 from relight.shading.environment import Environment, bilinear
 from relight.shading.prefilter import blurred
@@ -75,6 +75,7 @@ def sphere_scores(estimate: Tensor, truth: Tensor) -> dict[str, dict[str, float]
 
 def peak(radiance: Tensor) -> Tensor:
     """(3,) unit direction of the brightest place of (H, 2H, 3) light: the middle of what the brightest `BLOB` shows."""
+    radiance = resized(radiance, min(radiance.shape[0], ROWS))
     rows = radiance.shape[0]
     directions, weight = map_directions(rows), luminance(radiance) * solid_angles(rows)
     # The mean over a cap is a blur by a kernel of the angle: the brightest few are tried one by one.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from relight.diffusion.framing import Frame, map_directions, photographed
+from relight.diffusion.framing import Frame, map_directions, photographed, resized
 from relight.diffusion.light_edit import drawn
-from relight.diffusion.panorama import DiffusionPanorama, PanoramaEstimator, resized, with_photo
+from relight.diffusion.panorama import DiffusionPanorama, PanoramaEstimator, with_photo
 from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
