@@ -47,9 +47,7 @@ def conditions(shown: Frames, kind: str) -> Condition:
     maps = {
         "photo": condition_maps(shown.photo, shown.mask),
         "photo and geometry": condition_maps(shown.photo, shown.mask, shown.normal, shown.depth),
-        "photo, geometry and light": condition_maps(
-            shown.photo, shown.mask, shown.normal, shown.depth, shown.hints
-        ),
+        "photo, geometry and light": condition_maps(shown.photo, shown.mask, shown.normal, shown.depth, shown.hints),
     }
     return Condition(maps[kind])
 
@@ -99,9 +97,7 @@ def main() -> None:
         sampled(prior, told, arguments.size, 1, 8), truth, shown.mask
     )
     untold = torch.zeros_like(conditions(shown, "photo").maps)  # type: ignore[arg-type]
-    rows["told nothing, 20 steps"] = scores(
-        sampled(prior, Condition(untold), arguments.size, 20), truth, shown.mask
-    )
+    rows["told nothing, 20 steps"] = scores(sampled(prior, Condition(untold), arguments.size, 20), truth, shown.mask)
     best, peer = "photo, geometry and light, 1 step", "the photograph"
     record(
         "prior_material", rows[best]["base colour, dB"], "dB", peer=peer,

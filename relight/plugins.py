@@ -30,6 +30,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "distill": "relight.stages.distill:Distill",
             "mesh": "relight.stages.mesh:MeshAsset",
             "materials": "relight.stages.materials:MeshMaterials",
+            "paint": "relight.stages.paint:Paint",
             "compress": "relight.stages.compress:Compress",
             "features": "relight.stages.features:Features",
             "select": "relight.stages.select:Select",

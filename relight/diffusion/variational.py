@@ -22,6 +22,8 @@ from relight.errors import DataError, RelightError
 ADAPTER = "relight_twin"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 """Layers of diffusers' attention, which adapters go into."""
+SMALL = 50_000_000
+"""Parameters up to which a copy is cheap, and learns better than adapters."""
 MOST_WEIGHT = 5.0
 """Of squared errors of clean pictures; (a / s)^2 makes errors of noise of them, and is huge for little noise
 (min-SNR, arXiv 2303.09556)."""
@@ -193,7 +195,8 @@ def twin_of(prior: Denoiser, options: ScoreOptions, generator: torch.Generator) 
     """
     kind = options.twin
     if kind == "auto":
-        kind = "lora" if adaptable(prior) is not None else "copy"
+        network = adaptable(prior)
+        kind = "copy" if network is None or sum(p.numel() for p in network.parameters()) < SMALL else "lora"
     if kind == "copy":
         return CopiedTwin(prior, options.twin_rate)
     return LoraTwin(prior, options.twin_rate, options.rank, generator)

@@ -17,12 +17,14 @@ from torch import Tensor, nn
 
 from relight.errors import MissingPartError
 from relight.geometry import sh
+from relight.geometry.camera import Camera
+from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh
 from relight.render.atlas import Texels
-from relight.render.baking import average_views
+from relight.render.baking import average_views, bake_occlusion, completed
 from relight.render.fragments import interpolate_derivatives
 from relight.render.mesh_protocol import MeshRasterizer
-from relight.render.meshes import surface
+from relight.render.meshes import Visible, surface
 from relight.render.proxy import Proxy
 from relight.render.textures import Pyramid, level_of_detail, lookup
 from relight.render.transfer import Shadowed, Transfer, mirrored
@@ -90,6 +92,21 @@ class Pixels:
         )  # fmt: skip
 
     @staticmethod
+    def seen(mesh: Mesh, camera: Camera, rasterizer: MeshRasterizer) -> tuple[Visible, Pixels]:
+        """What a camera sees of the mesh, and its pixels in the same order: black, of view 0."""
+        with torch.no_grad():
+            seen = surface(mesh, camera, rasterizer, cull=False)
+            assert mesh.uv is not None and seen.surface.geometric_normal is not None
+            right, down = interpolate_derivatives(mesh.uv, mesh.faces, seen.fragments)
+            s, at = seen.surface, seen.mask
+            face, weights = seen.fragments.face[at].long(), seen.fragments.barycentrics[at]
+            return seen, Pixels(
+                s.position, s.normal, seen.surface.geometric_normal, s.view,
+                _interpolated(mesh.uv, mesh, face, weights), right[at], down[at], face, weights,
+                torch.zeros_like(s.position), torch.zeros_like(face),
+            )  # fmt: skip
+
+    @staticmethod
     def of(mesh: Mesh, views: Views, rasterizer: MeshRasterizer, *, seed: int = 0) -> Pixels:
         """All pixels that show the mesh and that a photograph's cut-out fully covers; at most `MOST_PIXELS`.
 
@@ -99,26 +116,17 @@ class Pixels:
         generator = torch.Generator().manual_seed(seed)
         parts: list[Pixels] = []
         for index in range(len(views)):
-            camera, photo = views.camera(index), views.photo(index)
-            with torch.no_grad():
-                seen = surface(mesh, camera, rasterizer, cull=False)
-                assert mesh.uv is not None
-                right, down = interpolate_derivatives(mesh.uv, mesh.faces, seen.fragments)
-                good = torch.ones_like(seen.mask) if photo.alpha is None else photo.alpha > WHITE
-                if photo.mask is not None:
-                    good = good & photo.mask
-                kept = good[seen.mask].nonzero()[:, 0]
-                most = MOST_PIXELS // len(views)
-                if len(kept) > most:
-                    kept = kept[torch.randperm(len(kept), generator=generator)[:most]]
-                s, at = seen.surface, seen.mask
-                assert s.geometric_normal is not None
-                face, weights = seen.fragments.face[at][kept].long(), seen.fragments.barycentrics[at][kept]
-                parts.append(Pixels(
-                    s.position[kept], s.normal[kept], s.geometric_normal[kept], s.view[kept],
-                    _interpolated(mesh.uv, mesh, face, weights), right[at][kept], down[at][kept], face, weights,
-                    photo.rgb[at][kept], torch.full_like(face, index),
-                ))  # fmt: skip
+            photo = views.photo(index)
+            seen, every = Pixels.seen(mesh, views.camera(index), rasterizer)
+            good = torch.ones_like(seen.mask) if photo.alpha is None else photo.alpha > WHITE
+            if photo.mask is not None:
+                good = good & photo.mask
+            kept = good[seen.mask].nonzero()[:, 0]
+            most = MOST_PIXELS // len(views)
+            if len(kept) > most:
+                kept = kept[torch.randperm(len(kept), generator=generator)[:most]]
+            colored = replace(every, color=photo.rgb[seen.mask], view_index=torch.full_like(every.face, index))
+            parts.append(colored[kept])
         found = Pixels(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Pixels)))
         if not len(found):
             raise MissingPartError(
@@ -142,11 +150,17 @@ class Shading:
 
     def split_sum(self, pixels: Pixels, points: Surface, light: Environment, *, rays: int, seed: int) -> Tensor:
         """(P, 3) radiance, with baked shadows if there are any."""
+        return shade(points, self.arriving(pixels, points, light, rays=rays, seed=seed), SplitSum())
+
+    def arriving(
+        self, pixels: Pixels, points: Surface, light: Environment, *, rays: int, seed: int
+    ) -> Environment | Shadowed:
+        """The light as these points get it."""
         if self.proxy is None or self.transfer is None:
-            return shade(points, light, SplitSum())
+            return light
         sky = _interpolated(self.transfer.irradiance(light), self.mesh, pixels.face, pixels.weights)
         around = mirrored(self.proxy.above(points), self.proxy, rays=rays, seed=seed)
-        return shade(points, Shadowed(light, sky, *around), SplitSum())
+        return Shadowed(light, sky, *around)
 
     def sampled(self, points: Surface, light: Environment, estimator: Estimator, *, seed: int) -> Tensor:
         """(P, 3) radiance by an estimator with noise, with shadows if there is a tracer."""
@@ -181,6 +195,37 @@ class LearnableTextures(nn.Module):
         harmonics = values[:, 6:].reshape(len(pixels), -1, 3)
         look = sh.evaluate(harmonics, -pixels.view, self.degree) + 0.5
         return pixels.surface(values[:, :3], values[:, 3], values[:, 4]), values[:, 5:6], look
+
+    def asset(self, mesh: Mesh, texels: Texels, confidence: Tensor, *, occlusion_rays: int, seed: int) -> Mesh:
+        """The mesh with what has been learned as its one material; what nobody has seen is completed.
+
+        confidence: (T,) of the texels.  occlusion_rays: a texel, for the occlusion texture if there is none yet.
+        """
+        with torch.no_grad():
+            values = self.materials.sigmoid().flatten(0, 1)[texels.index]
+            values = texels.picture(completed(mesh, texels, values, confidence))
+        wrap, held = self.wrap, mesh.materials[0] if mesh.materials else Material()
+        occlusion = held.occlusion_texture
+        if occlusion is None and occlusion_rays:
+            baked = bake_occlusion(mesh, texels, rays=occlusion_rays, seed=seed)
+            occlusion = Texture(texels.picture(baked[:, None]), wrap)  # type: ignore[arg-type]
+        first = torch.ones_like(values[..., :1])
+        shared = occlusion is not None and occlusion.image.shape[:2] == values.shape[:2] and occlusion.uv_set == 0
+        if occlusion is not None and shared:
+            first = occlusion.image[..., :1]
+        packed = Texture(torch.cat([first, values[..., 3:5]], 2), wrap)  # type: ignore[arg-type]
+        shown = texels.picture(confidence[:, None])[..., 0] * texels.mask
+        material = Material(
+            name=held.name or "relight",
+            base_color_texture=Texture(values[..., :3].contiguous(), wrap, confidence=shown),  # type: ignore[arg-type]
+            metallic_roughness_texture=packed,
+            normal_texture=held.normal_texture,
+            normal_scale=held.normal_scale,
+            occlusion_texture=packed if shared else occlusion,
+            occlusion_strength=held.occlusion_strength,
+            double_sided=held.double_sided,
+        )
+        return replace(mesh, colors=None, materials=(material,))
 
     def unevenness(self, mask: Tensor) -> Tensor:
         """Scalar mean |difference| of neighbouring texels' materials: less across edges of the captured look, and only

@@ -9,8 +9,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from relight.diffusion.prior import Prior as MaterialPrior
+from relight.diffusion.score_options import ScoreOptions
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, Beginning, Prior, begin
+from relight.fit.guide import MaterialGuide, photographs
 from relight.fit.judge import TURNED, Trials, judge
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
@@ -22,7 +25,7 @@ from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import Mesh
 from relight.render import tracing
 from relight.render.atlas import Texels, texture_size, unwrap
-from relight.render.baking import bake_occlusion, completed
+from relight.render.baking import completed
 from relight.render.fragments import weighted_corners
 from relight.render.meshes import create_mesh_rasterizer, surface_at
 from relight.render.monte_carlo import FastMonteCarlo
@@ -97,6 +100,18 @@ class MeshMaterials(Stage):
     """Weight of differences between neighbouring texels of like colour."""
     metal_weight: float = 0.05
     """Weight of metallic x darkness: no metal reflects less than half of the light."""
+    prior: str = ""
+    """A prior of materials to be asked what they could be: "material", which comes with relight, or a file.  Empty:
+    none.  It is for few photographs; see docs/priors.md."""
+    prior_weight: float = 0.5
+    """Of the squared distance, in sRGB and 0 to 1, to what the prior expects; falls to 0 along with the fit, so that
+    photographs decide (MaterialFusion, arXiv 2409.15273)."""
+    prior_every: int = 2
+    """Steps between the questions."""
+    prior_size: int = 64
+    """Pixels along the side of the pictures that it is asked about."""
+    prompt: str = ""
+    """Words of the prior's vocabulary for what is photographed, "red glossy metal"."""
     texels_per_pixel: float = 1.0
     """Along the side of a pixel of the photographs, for textures that are made anew."""
     max_texture: int = 2048
@@ -110,7 +125,7 @@ class MeshMaterials(Stage):
             "iterations": any_size, "sampled_iterations": any_size, "pixels": (64, math.inf),
             "sampled_pixels": (64, math.inf), "samples": (1, 1024), "rays": (1, 64), "metallic_start": share,
             "roughness_start": share, "light_size": (4, 512), "texels_per_pixel": (0.1, 8), "max_texture": (16, 8192),
-            "occlusion_rays": (0, 4096),
+            "occlusion_rays": (0, 4096), "prior_every": (1, 1000), "prior_size": (16, 512),
             **{n: any_size for n in self.__dataclass_fields__ if n.endswith(("_rate", "_weight"))},
         })  # fmt: skip
 
@@ -187,11 +202,21 @@ class _TextureFit:
         if not self.blends:
             with torch.no_grad():
                 self.textures.progress.fill_(ALL)
+        self.guide = self._guide() if options.prior else None
         self.named = {n: getattr(self.textures, n) for n in ("materials", "progress", "look")}
         self.adam = torch.optim.Adam([{"params": [p]} for p in self.named.values()], betas=(0.9, 0.99))
         self.step, self.quality = 0, 0.0
         if job.restored is not None:
             self._restore(job.restored)
+
+    def _guide(self) -> MaterialGuide:
+        o = self.options
+        return MaterialGuide(
+            MaterialPrior.load(o.prior), ScoreOptions(guidance="x0", steps=2, scale=1.0, low=0.3, high=0.9, fades=True,
+                                              strength=0.5 * o.prior_weight * o.prior_every, average="pixels"),
+            self.mesh, self.rasterizer, photographs(self.mesh, self.views, o.prior_size),
+            torch.Generator().manual_seed(self.job.seed + 1), tuple(o.prompt.split()),
+        )  # fmt: skip
 
     def _was_fitted(self) -> bool:
         """Whether a stage found light for the materials that the asset has."""
@@ -339,6 +364,9 @@ class _TextureFit:
         if o.metal_weight:
             dark = (1 - 2 * points.base_color.amax(-1)).clamp_min(0)
             loss = loss + o.metal_weight * (points.metallic * dark).mean()
+        if self.guide is not None and self.step % o.prior_every == 0:
+            done = self.step / (o.iterations + o.sampled_iterations)
+            loss = loss + self.guide.loss(self.textures, light, self.shading, done).loss
         loss.backward()
         grown = self.textures.materials.grad
         if grown is not None and not sampled and self._judges():
@@ -356,44 +384,26 @@ class _TextureFit:
         return self.texels.picture(completed(self.mesh, self.texels, values, self.seen.confidence))
 
     def _scene(self) -> Scene:
-        with torch.no_grad():
-            values = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
-            values = self._picture(values)
-        wrap, held = self.textures.wrap, self.mesh.materials[0] if self.mesh.materials else Material()
-        occlusion = held.occlusion_texture
-        if occlusion is None and self.options.occlusion_rays:
-            baked = bake_occlusion(self.mesh, self.texels, rays=self.options.occlusion_rays, seed=self.job.seed)
-            occlusion = Texture(self.texels.picture(baked[:, None]), wrap)  # type: ignore[arg-type]
-        first = torch.ones_like(values[..., :1])
-        shared = occlusion is not None and occlusion.image.shape[:2] == values.shape[:2] and occlusion.uv_set == 0
-        if occlusion is not None and shared:
-            first = occlusion.image[..., :1]
-        packed = Texture(torch.cat([first, values[..., 3:5]], 2), wrap)  # type: ignore[arg-type]
-        confidence = self.texels.picture(self.seen.confidence[:, None])[..., 0] * self.texels.mask
-        material = Material(
-            name=held.name or "relight",
-            base_color_texture=Texture(values[..., :3].contiguous(), wrap, confidence=confidence),  # type: ignore[arg-type]
-            metallic_roughness_texture=packed,
-            normal_texture=held.normal_texture,
-            normal_scale=held.normal_scale,
-            occlusion_texture=packed if shared else occlusion,
-            occlusion_strength=held.occlusion_strength,
-            double_sided=held.double_sided,
+        asset = self.textures.asset(
+            self.mesh, self.texels, self.seen.confidence, occlusion_rays=self.options.occlusion_rays, seed=self.job.seed
         )
-        return replace(
-            self.scene, asset=replace(self.mesh, colors=None, materials=(material,)), light=self.light.found()
-        )
+        return replace(self.scene, asset=asset, light=self.light.found())
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}
         for name, p in self.named.items():
             tensors |= {f"adam.{key}.{name}": v for key, v in self.adam.state.get(p, {}).items()}
+        if self.guide is not None:
+            tensors |= {f"guide.{name}": value for name, value in self.guide.score.state().items()}
         return Checkpoint(self.step, {**tensors, **self.light.state()}, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step, self.quality = saved.step, float(str(saved.values["quality"]))
         self.generator.set_state(saved.tensors["generator"])
         self.light.restore(saved.tensors)
+        if self.guide is not None:
+            kept = {k.removeprefix("guide."): v for k, v in saved.tensors.items() if k.startswith("guide.")}
+            self.guide.score.restore(kept)
         with torch.no_grad():
             for name, p in self.named.items():
                 p.copy_(saved.tensors[name])

@@ -10,6 +10,7 @@ import torch
 
 from relight.diffusion.procedural import frames as drawn
 from relight.diffusion.procedural import textures
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.frames import Seen, frames, pool, surface_of
 from relight.diffusion.procedural.shapes import solids
 from relight.diffusion.procedural.views import DIRECTIONS, MOST_WORDS, Views, draw, sky, view
@@ -52,7 +53,7 @@ def test_views_survive_a_file_and_thinning(views: Views, tmp_path) -> None:
 
 def test_solids_are_closed_and_their_normals_agree_with_their_faces() -> None:
     for seed in range(6):
-        scene = solids(generator(seed))
+        scene = solids(Draw(generator(seed)))
         assert len(scene.part) == len(scene.mesh.faces) and len(scene.local) == len(scene.mesh.vertices)
         assert scene.mesh.normals is not None and bool(scene.mesh.vertices.isfinite().all())
         smooth = scene.mesh.normals[scene.mesh.faces.long()].mean(1)
@@ -91,9 +92,9 @@ def test_half_the_sky_gives_half_the_light() -> None:
 
 
 def test_photographs_are_the_shading_of_what_is_said(views: Views, monkeypatch) -> None:
-    monkeypatch.setattr(drawn, "between", lambda g, low, high: low)  # no noise, one key
-    monkeypatch.setattr(drawn, "chance", lambda g, share: False)
-    monkeypatch.setattr(drawn, "pick", lambda g, choices: choices[0])
+    monkeypatch.setattr(Draw, "number", lambda self, low, high: low)  # no noise, one key
+    monkeypatch.setattr(Draw, "chance", lambda self, probability: False)
+    monkeypatch.setattr(Draw, "pick", lambda self, choices: choices[0])
     (shown,) = frames(views[:1], lambda g: uniform(), generator())
     surface, visible, mask = surface_of(views[:1])
     expected = shade(surface, [Seen(uniform(), visible)], SplitSum())
@@ -126,7 +127,7 @@ def test_relit_views_differ_in_light_alone(views: Views) -> None:
 @pytest.mark.parametrize("name", list(textures.PATTERNS))
 def test_patterns_stay_between_nothing_and_all(name: str) -> None:
     places = torch.rand(400, 3, generator=generator()) * 2 - 1
-    values = textures.PATTERNS[name](places, generator(1))
+    values = textures.PATTERNS[name](places, Draw(generator(1)))
     assert values.shape == (400,) and float(values.min()) >= 0 and float(values.max()) <= 1
     if name != "plain":
         assert float(values.std()) > 0.05
@@ -136,7 +137,7 @@ def test_words_say_what_a_material_is() -> None:
     places = torch.rand(300, 3, generator=generator()) * 2 - 1
     metals = 0
     for seed in range(60):
-        made = textures.material(places, generator(seed))
+        made = textures.material(places, Draw(generator(seed)))
         assert set(made.words) <= set(textures.WORDS) and len(made.words) <= 8
         if made.words[0] == "plain":
             metals += "metal" in made.words
@@ -151,7 +152,7 @@ def test_words_say_what_a_material_is() -> None:
 def test_noise_is_smooth_and_fills_its_range() -> None:
     line = torch.zeros(2000, 3)
     line[:, 0] = torch.linspace(-8, 8, 2000)
-    values = textures.fbm(line, generator(), octaves=1)
+    values = textures.fbm(line, Draw(generator()), octaves=1)
     assert float(values.diff().abs().max()) < 0.05 and float(values.max() - values.min()) > 0.5
     assert bool(((values >= 0) & (values <= 1)).all())
 

@@ -56,7 +56,7 @@ TIMES = torch.tensor([0.3, 0.6])
 
 def test_adapters_learn_and_the_prior_stays(prior):
     before = prior.clean(PICTURES, TIMES)
-    twin = twin_of(prior, ScoreOptions(guidance="vsd", twin_rate=0.01), generator())
+    twin = twin_of(prior, ScoreOptions(guidance="vsd", twin_rate=0.01, twin="lora"), generator())
     assert isinstance(twin, LoraTwin) and isinstance(twin, Denoiser)
     assert torch.equal(twin.clean(PICTURES, TIMES), before), "an adapter begins as nothing"
     noise = torch.randn(PICTURES.shape, generator=generator(2))
@@ -73,7 +73,7 @@ def test_adapters_are_drawn_by_the_generator(prior):
     states = []
     for seed in (1, 1, 2):
         torch.manual_seed(len(states))
-        states.append(twin_of(prior, ScoreOptions(guidance="vsd"), generator(seed)).state())
+        states.append(twin_of(prior, ScoreOptions(guidance="vsd", twin="lora"), generator(seed)).state())
     drawn = [torch.cat([v.flatten() for k, v in state.items() if "lora_A" in k]) for state in states]
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
@@ -96,7 +96,7 @@ def test_the_twin_goes_on_from_its_state(prior, kind):
 
 
 def test_a_state_of_another_model_is_refused(prior):
-    twin = twin_of(prior, ScoreOptions(guidance="vsd", rank=4), generator())
+    twin = twin_of(prior, ScoreOptions(guidance="vsd", twin="lora", rank=4), generator())
     before = twin.clean(PICTURES, TIMES)
     other = {k: v[..., :1] if "lora_A" in k else v for k, v in twin.state().items()}
     with pytest.raises(DataError, match="expected shape"):
@@ -107,7 +107,7 @@ def test_a_state_of_another_model_is_refused(prior):
 
 
 def test_score_distillation_with_adapters(prior):
-    score = ScoreDistillation(prior, ScoreOptions(guidance="vsd", twin_rate=0.01, scale=2), generator())
+    score = ScoreDistillation(prior, ScoreOptions(guidance="vsd", twin="lora", twin_rate=0.01, scale=2), generator())
     picture = PICTURES.clone().requires_grad_()
     told = Condition(tokens=torch.randn(2, 4, 6, generator=generator(3)))
     first = score(picture, 0.0, told, without=NOTHING)
@@ -152,15 +152,22 @@ def test_networks_are_found_through_wrappers(prior):
     assert "inner.means" in CopiedTwin(Wrapped(model), 1e-3).parameters
 
 
+def test_small_networks_are_copied_and_large_ones_get_adapters(prior, monkeypatch):
+    assert isinstance(twin_of(prior, ScoreOptions(guidance="vsd"), generator()), CopiedTwin)
+    monkeypatch.setattr("relight.diffusion.variational.SMALL", 1000)
+    assert isinstance(twin_of(prior, ScoreOptions(guidance="vsd"), generator()), LoraTwin)
+
+
 def test_adapters_of_others_are_not_switched_off(prior):
     from peft import LoraConfig
 
-    twin_of(prior, ScoreOptions(guidance="vsd"), generator())
+    options = ScoreOptions(guidance="vsd", twin="lora")
+    twin_of(prior, options, generator())
     with pytest.warns(UserWarning, match="multiple adapters"):
         prior.network.add_adapter(LoraConfig(r=2, target_modules=["to_q"]), adapter_name="lcm")
     try:
         with pytest.raises(RelightError, match="adapters already \\(lcm\\)"):
-            twin_of(prior, ScoreOptions(guidance="vsd"), generator())
+            twin_of(prior, options, generator())
     finally:
         prior.network.delete_adapters("lcm")
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+from relight.vectors import unit
+
+T = TypeVar("T")
 
 SECOND = 1.438776877e-2
 """Planck's second radiation constant, m K (CODATA)."""
@@ -48,6 +54,14 @@ class Draw:
 
     def chance(self, probability: float) -> bool:
         return self.number() < probability
+
+    def pick(self, choices: Sequence[T]) -> T:
+        """One of them, all alike."""
+        return choices[int(torch.randint(len(choices), (), generator=self.generator, device=self.device))]
+
+    def direction(self) -> Tensor:
+        """(3,) unit, uniform over the sphere."""
+        return unit(torch.randn(3, generator=self.generator, device=self.device))
 
     def light(self, low: float = 2000.0, high: float = 10000.0) -> Tensor:
         """(3,) light of a black body; its reciprocal temperature is uniform, which is even to the eye."""

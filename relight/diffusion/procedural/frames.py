@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from relight.diffusion.hints import DIRECTIONS, Seen, closeness, radiance_hints, shown
-from relight.diffusion.procedural.chance import between, chance, pick
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.views import Views
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
@@ -49,33 +49,35 @@ def pool(environments: Sequence[Environment]) -> Light:
     """One of them, turned about the vertical: what is slow to work out in an environment is done once."""
 
     def light(generator: Generator) -> Environment:
-        return pick(generator, environments).turned(between(generator, 0, 6.2832))
+        draw = Draw(generator)
+        return draw.pick(environments).turned(draw.number(0, 6.2832))
 
     return light
 
 
 def frames(views: Views, light: Light, generator: Generator, *, relit: bool = False) -> tuple[Frames, ...]:
     """The views, each under a light of its own; with `relit` also the same views under others, exposed alike."""
-    made = [_lit(views[i : i + 1], light, generator, 1 + relit) for i in range(len(views))]
+    draw = Draw(generator)
+    made = [_lit(views[i : i + 1], light, draw, 1 + relit) for i in range(len(views))]
     return tuple(_stacked([m[k] for m in made]) for k in range(1 + relit))
 
 
-def _lit(view: Views, light: Light, generator: Generator, times: int) -> list[Frames]:
-    if chance(generator, 0.5):
+def _lit(view: Views, light: Light, draw: Draw, times: int) -> list[Frames]:
+    if draw.chance(0.5):
         view = _mirrored(view)
     surface, visible, mask = surface_of(view)
-    curve = pick(generator, (clip, clip, reinhard))
-    key, noise, dark = between(generator, 0.1, 0.35), between(generator, 0, 0.015), chance(generator, 0.5)
-    backdrop = torch.zeros(3) if dark else torch.rand(3, generator=generator)
+    curve = draw.pick((clip, clip, reinhard))
+    key, noise, dark = draw.number(0.1, 0.35), draw.number(0, 0.015), draw.chance(0.5)
+    backdrop = torch.zeros(3) if dark else torch.rand(3, generator=draw.generator)
     out = []
     for _ in range(times):
-        seen = [Seen(light(generator), visible)]
+        seen = [Seen(light(draw.generator), visible)]
         radiance = shade(surface, seen, SplitSum())
         # As a camera meters: what is matte and grey comes out at the key.
         hints = radiance_hints(surface, seen)
         exposure = key / (0.4 * hints[0].mean().clamp_min(1e-6) + 0.3 * radiance.mean() + 1e-6)
         photo = linear_to_srgb(curve(radiance * exposure))
-        photo = photo + noise * torch.randn(photo.shape, generator=generator)
+        photo = photo + noise * torch.randn(photo.shape, generator=draw.generator)
         whole = _picture(photo, mask, backdrop)
         out.append((whole.clamp(0, 1), torch.cat([_picture(shown(h, exposure), mask) for h in hints])))
     known = {

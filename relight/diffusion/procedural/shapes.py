@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from relight.diffusion.procedural.chance import between, chance, direction, pick
+from relight.diffusion.procedural.draw import Draw
 from relight.geometry.mesh import Mesh, merge
 from relight.vectors import unit
 
@@ -28,12 +28,12 @@ class Solids:
     local: Tensor
 
 
-def solids(generator: Generator, *, most: int = 4) -> Solids:
+def solids(draw: Draw, *, most: int = 4) -> Solids:
     """One to `most` solids that may touch and pass through each other; in two of three cases on rolling ground."""
-    count = pick(generator, range(1, most + 1))
-    placed = [_placed(generator, alone=count == 1) for _ in range(count)]
-    if chance(generator, 0.65):
-        placed.append(_ground(generator, min(float(p[1][:, 1].min()) for p in placed)))
+    count = draw.pick(range(1, most + 1))
+    placed = [_placed(draw, alone=count == 1) for _ in range(count)]
+    if draw.chance(0.65):
+        placed.append(_ground(draw, min(float(p[1][:, 1].min()) for p in placed)))
     part = torch.cat([torch.full((len(p[2]),), i) for i, p in enumerate(placed)])
     meshes = [Mesh(_welded(there), faces.int()).with_smooth_normals() for _, there, faces in placed]
     return Solids(merge(meshes), part, torch.cat([own for own, _, _ in placed]))
@@ -44,35 +44,35 @@ def _welded(vertices: Tensor) -> Tensor:
     return (vertices * 1e5).round() / 1e5
 
 
-def _placed(generator: Generator, *, alone: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _placed(draw: Draw, *, alone: bool) -> tuple[Tensor, Tensor, Tensor]:
     """A solid in its own coordinates and in the world, and its triangles."""
-    own, faces = pick(generator, KINDS)(generator)
+    own, faces = draw.pick(KINDS)(draw)
     own = own / own.abs().max()
-    size = between(generator, 0.55, 0.9) if alone else between(generator, 0.25, 0.6)
-    stretch = torch.tensor([between(generator, 0.6, 1.0) for _ in range(3)])
-    at = torch.zeros(3) if alone else direction(generator) * between(generator, 0.15, 0.7)
-    turn = _rotation(generator) if chance(generator, 0.6) else torch.eye(3)
+    size = draw.number(0.55, 0.9) if alone else draw.number(0.25, 0.6)
+    stretch = torch.tensor([draw.number(0.6, 1.0) for _ in range(3)])
+    at = torch.zeros(3) if alone else draw.direction() * draw.number(0.15, 0.7)
+    turn = _rotation(draw) if draw.chance(0.6) else torch.eye(3)
     return own, (own * stretch * size) @ turn.mT + at, faces
 
 
-def _ground(generator: Generator, lowest: float) -> tuple[Tensor, Tensor, Tensor]:
+def _ground(draw: Draw, lowest: float) -> tuple[Tensor, Tensor, Tensor]:
     """A square below everything, flat or in waves."""
     side, reach = 2 * ROWS, 4.0
     line = torch.linspace(-reach, reach, side)
     x, z = torch.meshgrid(line, line, indexing="ij")
     height = torch.zeros_like(x)
-    if chance(generator, 0.3):
+    if draw.chance(0.3):
         for _ in range(4):
-            angle, wave = between(generator, 0, 2 * math.pi), between(generator, 0.8, 3.0)
+            angle, wave = draw.number(0, 2 * math.pi), draw.number(0.8, 3.0)
             along = x * math.cos(angle) + z * math.sin(angle)
-            height = height + 0.04 * (wave * along + between(generator, 0, 6)).sin()
+            height = height + 0.04 * (wave * along + draw.number(0, 6)).sin()
     there = torch.stack([x, lowest + height - height.max(), z], -1).reshape(-1, 3)
     return there * 0.4, there, _triangles(side, side)
 
 
-def _rotation(generator: Generator) -> Tensor:
+def _rotation(draw: Draw) -> Tensor:
     """(3, 3), uniform (Shoemake 1992, through Gram and Schmidt of normal numbers)."""
-    q, r = torch.linalg.qr(torch.randn(3, 3, generator=generator))
+    q, r = torch.linalg.qr(torch.randn(3, 3, generator=draw.generator))
     q = q * r.diagonal().sign()
     return q * torch.linalg.det(q)
 
@@ -96,9 +96,9 @@ def _surface(x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x, y, z], -1).reshape(-1, 3), _triangles(*x.shape)
 
 
-def _superquadric(generator: Generator) -> tuple[Tensor, Tensor]:
+def _superquadric(draw: Draw) -> tuple[Tensor, Tensor]:
     """Ball, cylinder, box, and what lies between (Barr 1981)."""
-    e, n = (pick(generator, (0.15, 0.3, 0.6, 1.0, 1.4)) for _ in range(2))
+    e, n = (draw.pick((0.15, 0.3, 0.6, 1.0, 1.4)) for _ in range(2))
     u, v = _around()
     c = _power(u.cos(), n)
     return _surface(c * _power(v.cos(), e), _power(u.sin(), n), c * _power(v.sin(), e))
@@ -108,34 +108,34 @@ def _power(value: Tensor, exponent: float) -> Tensor:
     return value.sign() * value.abs().clamp_min(1e-9) ** exponent
 
 
-def _torus(generator: Generator) -> tuple[Tensor, Tensor]:
-    thick = between(generator, 0.15, 0.45)
+def _torus(draw: Draw) -> tuple[Tensor, Tensor]:
+    thick = draw.number(0.15, 0.45)
     u, v = _around()
     ring = 1 + thick * (2 * u).cos()
     return _surface(ring * v.cos(), -thick * (2 * u).sin(), ring * v.sin())
 
 
-def _lathe(generator: Generator) -> tuple[Tensor, Tensor]:
+def _lathe(draw: Draw) -> tuple[Tensor, Tensor]:
     """Vases, bottles, bowls, chess men: a random outline, turned."""
     u, v = _around()
     height = u / (math.pi / 2)
-    radius = torch.full_like(u, between(generator, 0.4, 0.7))
+    radius = torch.full_like(u, draw.number(0.4, 0.7))
     for k in range(1, 4):
-        radius = radius + between(generator, -0.35, 0.35) / k * (k * math.pi * height + between(generator, 0, 6)).cos()
-    radius = radius.clamp_min(0.08) * (1 - height.abs() ** between(generator, 6, 20)).clamp_min(0).sqrt()
+        radius = radius + draw.number(-0.35, 0.35) / k * (k * math.pi * height + draw.number(0, 6)).cos()
+    radius = radius.clamp_min(0.08) * (1 - height.abs() ** draw.number(6, 20)).clamp_min(0).sqrt()
     return _surface(radius * v.cos(), height, radius * v.sin())
 
 
-def _blob(generator: Generator) -> tuple[Tensor, Tensor]:
+def _blob(draw: Draw) -> tuple[Tensor, Tensor]:
     """A ball pushed in and out by a few waves: stones, fruit, heads."""
     u, v = _around()
     ball = torch.stack([u.cos() * v.cos(), u.sin(), u.cos() * v.sin()], -1)
     radius = torch.ones_like(u)
     for octave in range(1, 4):
         for _ in range(3):
-            wave = direction(generator) * between(generator, 1.0, 2.5) * octave
-            radius = radius + 0.14 / octave * (ball @ wave * 1.6 + between(generator, 0, 6)).sin()
+            wave = draw.direction() * draw.number(1.0, 2.5) * octave
+            radius = radius + 0.14 / octave * (ball @ wave * 1.6 + draw.number(0, 6)).sin()
     return _surface(*(unit(ball) * radius[..., None]).unbind(-1))
 
 
-KINDS: tuple[Callable[[Generator], tuple[Tensor, Tensor]], ...] = (_superquadric, _torus, _lathe, _blob, _blob)
+KINDS: tuple[Callable[[Draw], tuple[Tensor, Tensor]], ...] = (_superquadric, _torus, _lathe, _blob, _blob)

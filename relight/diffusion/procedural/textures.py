@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from relight.diffusion.procedural.chance import between, chance, direction, pick
+from relight.diffusion.procedural.draw import Draw
 from relight.shading.color import srgb_to_linear
 
 COLORS = {
@@ -42,18 +42,18 @@ class Material:
     words: tuple[str, ...]
 
 
-def material(places: Tensor, generator: Generator) -> Material:
+def material(places: Tensor, draw: Draw) -> Material:
     """Of (N, 3) places in a solid's own coordinates, about -1 to 1."""
-    metal = pick(generator, ((False, False), (False, False), (True, True), (True, False)))
-    first, second = (_plain(generator, m) for m in metal)
-    name = pick(generator, tuple(PATTERNS))
-    mix = PATTERNS[name](places * between(generator, 0.7, 1.6) + between(generator, 0, 9), generator)
-    together = chance(generator, 0.7)
-    rough_mix = mix if together else PATTERNS[pick(generator, tuple(PATTERNS))](places, generator)
-    grain = 1 + between(generator, 0, 0.35) * (fbm(places * between(generator, 2, 8), generator) - 0.5)
+    metal = draw.pick(((False, False), (False, False), (True, True), (True, False)))
+    first, second = (_plain(draw, m) for m in metal)
+    name = draw.pick(tuple(PATTERNS))
+    mix = PATTERNS[name](places * draw.number(0.7, 1.6) + draw.number(0, 9), draw)
+    together = draw.chance(0.7)
+    rough_mix = mix if together else PATTERNS[draw.pick(tuple(PATTERNS))](places, draw)
+    grain = 1 + draw.number(0, 0.35) * (fbm(places * draw.number(2, 8), draw) - 0.5)
     color = torch.lerp(first[0].expand(len(places), 3), second[0].expand(len(places), 3), mix[:, None])
     rough = torch.lerp(first[1].expand(len(places)), second[1].expand(len(places)), rough_mix)
-    rough = rough + between(generator, 0, 0.15) * (fbm(places * between(generator, 2, 8), generator) - 0.5)
+    rough = rough + draw.number(0, 0.15) * (fbm(places * draw.number(2, 8), draw) - 0.5)
     metallic = torch.lerp(first[2].expand(len(places)), second[2].expand(len(places)), mix)
     words = (name, *first[3], *(w for w in second[3] if name != "plain"))
     return Material(
@@ -61,21 +61,21 @@ def material(places: Tensor, generator: Generator) -> Material:
     )
 
 
-def _plain(generator: Generator, metal: bool) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
+def _plain(draw: Draw, metal: bool) -> tuple[Tensor, Tensor, Tensor, tuple[str, ...]]:
     """Colour (3,), roughness and metallic (), and words of one uniform material."""
-    word = pick(generator, tuple(METALS if metal else COLORS))
+    word = draw.pick(tuple(METALS if metal else COLORS))
     value = torch.tensor((METALS if metal else COLORS)[word])
-    spread = torch.randn(3, generator=generator)
+    spread = torch.randn(3, generator=draw.generator)
     value = value * (1 + 0.04 * spread) if metal else srgb_to_linear((value + 0.09 * spread).clamp(0.06, 0.97))
-    finish = pick(generator, tuple(FINISHES))
-    rough = between(generator, *FINISHES[finish])
+    finish = draw.pick(tuple(FINISHES))
+    rough = draw.number(*FINISHES[finish])
     kind = ("metal",) if metal else ()
     return value.clamp(0.02, 1), torch.tensor(rough), torch.tensor(float(metal)), (word, *kind, finish)
 
 
-def fbm(places: Tensor, generator: Generator, octaves: int = 4) -> Tensor:
+def fbm(places: Tensor, draw: Draw, octaves: int = 4) -> Tensor:
     """(N,) 0 to 1: smooth noise over (N, 3) places, octaves of half the weight (Perlin 1985, on a hashed lattice)."""
-    seed = int(torch.randint(1 << 20, (), generator=generator))
+    seed = int(torch.randint(1 << 20, (), generator=draw.generator))
     total, weight = places.new_zeros(len(places)), 0.0
     for octave in range(octaves):
         total = total + _noise(places * 2.0**octave, seed + octave) * 0.5**octave
@@ -107,68 +107,68 @@ def _soft(signed: Tensor, width: float) -> Tensor:
     return (0.5 + signed / width).clamp(0, 1)
 
 
-def _plain_pattern(p: Tensor, g: Generator) -> Tensor:
+def _plain_pattern(p: Tensor, draw: Draw) -> Tensor:
     return torch.zeros(len(p))
 
 
-def _clouds(p: Tensor, g: Generator) -> Tensor:
+def _clouds(p: Tensor, draw: Draw) -> Tensor:
     """Worn paint, rust, marble: noise, cut softly or hard."""
-    return _soft(fbm(p * between(g, 1, 3), g) - between(g, 0.4, 0.6), pick(g, (0.03, 0.15, 0.5)))
+    return _soft(fbm(p * draw.number(1, 3), draw) - draw.number(0.4, 0.6), draw.pick((0.03, 0.15, 0.5)))
 
 
-def _checker(p: Tensor, g: Generator) -> Tensor:
-    return ((p * between(g, 1.5, 4)).floor().sum(1) % 2).float()
+def _checker(p: Tensor, draw: Draw) -> Tensor:
+    return ((p * draw.number(1.5, 4)).floor().sum(1) % 2).float()
 
 
-def _stripes(p: Tensor, g: Generator) -> Tensor:
-    along = p @ direction(g) * between(g, 3, 12)
-    return _soft((along + between(g, 0, 1.5) * fbm(p, g)).sin() + between(g, -0.5, 0.5), pick(g, (0.1, 1.0)))
+def _stripes(p: Tensor, draw: Draw) -> Tensor:
+    along = p @ draw.direction() * draw.number(3, 12)
+    return _soft((along + draw.number(0, 1.5) * fbm(p, draw)).sin() + draw.number(-0.5, 0.5), draw.pick((0.1, 1.0)))
 
 
-def _bricks(p: Tensor, g: Generator) -> Tensor:
+def _bricks(p: Tensor, draw: Draw) -> Tensor:
     """Mortar is 1."""
-    wide = between(g, 1.5, 3.5)
+    wide = draw.number(1.5, 3.5)
     row = (p[:, 1] * wide * 2).floor()
     across = (p[:, 0] + p[:, 2]) * wide + 0.5 * (row % 2)
     up = p[:, 1] * wide * 2
     edge = torch.minimum((across - across.round()).abs(), (up - up.round()).abs() / 2)
-    return _soft(between(g, 0.04, 0.09) - edge, 0.03)
+    return _soft(draw.number(0.04, 0.09) - edge, 0.03)
 
 
-def _cells(p: Tensor, g: Generator) -> Tensor:
+def _cells(p: Tensor, draw: Draw) -> Tensor:
     """Pebbles, tiles, giraffes: nearness to the border of cells about random points (Worley 1996)."""
-    q, seed = p * between(g, 1.5, 4), int(torch.randint(1 << 20, (), generator=g))
+    q, seed = p * draw.number(1.5, 4), int(torch.randint(1 << 20, (), generator=draw.generator))
     cell = q.floor().long()[:, None] + _AROUND
     shift = torch.stack([_hashed(cell, seed + i) for i in range(3)], -1)
     away = (cell + shift - q[:, None]).norm(dim=-1)
     near = away.topk(2, largest=False).values
-    return _soft(between(g, 0.08, 0.2) - (near[:, 1] - near[:, 0]), 0.06)
+    return _soft(draw.number(0.08, 0.2) - (near[:, 1] - near[:, 0]), 0.06)
 
 
 _AROUND = torch.tensor([[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)])
 
 
-def _spots(p: Tensor, g: Generator) -> Tensor:
-    q = p * between(g, 1.5, 4)
-    return _soft(between(g, 0.2, 0.4) - (q - q.round()).norm(dim=1), 0.05)
+def _spots(p: Tensor, draw: Draw) -> Tensor:
+    q = p * draw.number(1.5, 4)
+    return _soft(draw.number(0.2, 0.4) - (q - q.round()).norm(dim=1), 0.05)
 
 
-def _wood(p: Tensor, g: Generator) -> Tensor:
+def _wood(p: Tensor, draw: Draw) -> Tensor:
     """Rings about an axis, disturbed."""
-    ring = (p[:, [0, 2]].norm(dim=1) + 0.25 * fbm(p * torch.tensor([1.0, 0.3, 1.0]), g)) * between(g, 5, 14)
+    ring = (p[:, [0, 2]].norm(dim=1) + 0.25 * fbm(p * torch.tensor([1.0, 0.3, 1.0]), draw)) * draw.number(5, 14)
     return (ring - ring.floor()) ** 2
 
 
-def _scratches(p: Tensor, g: Generator) -> Tensor:
+def _scratches(p: Tensor, draw: Draw) -> Tensor:
     """Thin lines in a few directions."""
     out = torch.zeros(len(p))
     for _ in range(4):
-        line = (p @ direction(g) * between(g, 2, 5) + 0.3 * fbm(p * 0.7, g)) % 1
+        line = (p @ draw.direction() * draw.number(2, 5) + 0.3 * fbm(p * 0.7, draw)) % 1
         out = torch.maximum(out, _soft(0.03 - (line - 0.5).abs(), 0.02))
     return out
 
 
-PATTERNS: dict[str, Callable[[Tensor, Generator], Tensor]] = {
+PATTERNS: dict[str, Callable[[Tensor, Draw], Tensor]] = {
     "plain": _plain_pattern, "clouds": _clouds, "checker": _checker, "stripes": _stripes, "bricks": _bricks,
     "cells": _cells, "spots": _spots, "wood": _wood, "scratches": _scratches,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from relight.atomic import replacing
 from relight.diffusion.hints import DIRECTIONS, sky
-from relight.diffusion.procedural.chance import between, chance, direction
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.shapes import Solids, solids
 from relight.diffusion.procedural.textures import WORDS, material
 from relight.geometry.camera import Camera
@@ -96,17 +96,17 @@ def draw(count: int, size: int, seed: int, *, workers: int = 1) -> Views:
 
 def view(seed: int, size: int) -> Views:
     """One view: a swatch seen from the front in one of eight, else a scene of solids."""
-    generator = Generator().manual_seed(seed)
-    return _swatch(generator, size) if chance(generator, 0.125) else look(solids(generator), generator, size)
+    draw = Draw(Generator().manual_seed(seed))
+    return _swatch(draw, size) if draw.chance(0.125) else look(solids(draw), draw, size)
 
 
-def look(scene: Solids, generator: Generator, size: int) -> Views:
+def look(scene: Solids, draw: Draw, size: int) -> Views:
     """Solids with textures drawn for them, from a random side at or above their own height."""
-    eye = direction(generator)
+    eye = draw.direction()
     eye = unit(torch.stack([eye[0], (0.9 * eye[1].abs() + 0.05), eye[2]]))
-    fov = math.radians(between(generator, 20, 55))
-    target = direction(generator) * 0.15
-    away = between(generator, 0.75, 1.2) / math.tan(fov / 2)
+    fov = math.radians(draw.number(20, 55))
+    target = draw.direction() * 0.15
+    away = draw.number(0.75, 1.2) / math.tan(fov / 2)
     pose = look_at(eye * away + target, target, torch.tensor([0.0, 1.0, 0.0]))
     camera = Camera.from_fov(pose, fov, size, size)
     rays = camera_rays(camera)
@@ -137,7 +137,7 @@ def look(scene: Solids, generator: Generator, size: int) -> Views:
     words: dict[int, tuple[str, ...]] = {}
     for number in range(int(scene.part.max()) + 1):
         where = part == number
-        made = material(local[where], generator)
+        made = material(local[where], draw)
         color[where], rough[where], metal[where] = made.base_color, made.roughness, made.metallic
         words[number] = made.words
     depth = (position - camera.position) @ camera.forward
@@ -154,12 +154,12 @@ def look(scene: Solids, generator: Generator, size: int) -> Views:
     )  # fmt: skip
 
 
-def _swatch(generator: Generator, size: int) -> Views:
+def _swatch(draw: Draw, size: int) -> Views:
     """A flat piece of one material that fills the picture, under an open half of the sky, seen from straight ahead."""
-    line = torch.linspace(-1, 1, size) * between(generator, 0.5, 1.2)
+    line = torch.linspace(-1, 1, size) * draw.number(0.5, 1.2)
     y, x = torch.meshgrid(line, line, indexing="ij")
-    made = material(torch.stack([x, -y, torch.full_like(x, 0.37)], -1).reshape(-1, 3), generator)
-    towards = unit(torch.tensor([0.0, between(generator, 0.0, 1.0), between(generator, 0.3, 1.0)]))
+    made = material(torch.stack([x, -y, torch.full_like(x, 0.37)], -1).reshape(-1, 3), draw)
+    towards = unit(torch.tensor([0.0, draw.number(0.0, 1.0), draw.number(0.3, 1.0)]))
     pose = look_at(towards * 3, torch.zeros(3), torch.tensor([0.0, 1.0, 0.0]))
     bits = ((sky() @ towards > 0).long() << torch.arange(DIRECTIONS)).sum()
     shape = (1, size, size)
