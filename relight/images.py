@@ -25,6 +25,8 @@ MAX_PIXELS = 178_000_000
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr", ".hdr")
 ORIENTATION = 0x0112
 """EXIF tag; 1 is upright."""
+EXIF, EXPOSURE_TIME, F_NUMBER, SENSITIVITY = 0x8769, 0x829A, 0x829D, 0x8827
+"""EXIF: the block of a photograph's settings, and seconds, f-number and ISO speed in it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,22 @@ def image_size(path: str | Path, *, upright: bool = True) -> tuple[int, int]:
         with _opened(path) as image:
             width, height = image.size
             return (height, width) if upright and _orientation(image) >= 5 else (width, height)
+
+
+def exposure(path: str | Path) -> float | None:
+    """Of a photograph, from its EXIF block: seconds times ISO / 100 over the f-number's square, the last two only if
+    given; None if it says no time.  Raises DataError for a file that isn't there.
+    """
+    path = _existing(path)
+    try:
+        with _opened(path) as image:
+            said = image.getexif().get_ifd(EXIF)
+        time, stop, speed = (float(said.get(tag) or other) for tag, other in
+                             ((EXPOSURE_TIME, 0), (F_NUMBER, 1), (SENSITIVITY, 100)))  # fmt: skip
+        found = time * speed / 100 / (stop * stop)
+    except Exception:  # decoders and EXIF blocks raise whatever they like
+        return None
+    return found if 0 < found < float("inf") else None
 
 
 def _existing(path: str | Path) -> Path:

@@ -23,6 +23,7 @@ VERBS = (
     "export",
     "convert",
     "compress",
+    "panorama",
     "info",
     "doctor",
 )

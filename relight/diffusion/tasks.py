@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from relight.diffusion.framing import CONDITION
 from relight.diffusion.network import Config
 from relight.diffusion.procedural.textures import WORDS
 
@@ -60,4 +61,8 @@ class Task:
 TASKS: dict[str, Task] = {
     "material": Task(lambda: Config("material", 5, MAPS, WORDS), "photograph to base colour, roughness, metallic"),
     "relight": Task(lambda: Config("relight", 3, MAPS, WORDS), "photograph to photograph under another light"),
+    "panorama": Task(
+        lambda: Config("panorama", 6, len(CONDITION), size=(32, 64), around=True),
+        "photograph to all that is around it, in high dynamic range",
+    ),
 }

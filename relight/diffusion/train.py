@@ -2,6 +2,7 @@
 
     python -m relight.diffusion.train material --out runs/material --minutes 240
     python -m relight.diffusion.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
+    python -m relight.diffusion.train panorama --out runs/panorama --minutes 240 --lights 8000
 
 Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors (averaged weights in
 half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
@@ -34,6 +35,7 @@ from relight.diffusion.network import Network, PriorError
 from relight.diffusion.prior import Prior
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.procedural.frames import pool
+from relight.diffusion.procedural.pano_views import panoramas
 from relight.diffusion.procedural.views import Views, draw
 from relight.diffusion.tasks import TASKS
 from relight.shading.environment import Environment
@@ -259,10 +261,15 @@ def scenes(path: Path, count: int, size: int, seed: int) -> Views:
 
 def lights(count: int, seed: int) -> list[Environment]:
     """Procedural environments, with what shading wants of them worked out."""
-    made = [Environment(environment(Generator().manual_seed(seed * 15485863 + i))) for i in range(count)]
+    made = [Environment(radiance) for radiance in surroundings(count, seed)]
     for light in made:
         light.prefiltered  # noqa: B018 - worked out when first asked for
     return made
+
+
+def surroundings(count: int, seed: int) -> Tensor:
+    """(count, 64, 128, 3) procedural environments, those that `lights` gives.  98 kB each."""
+    return torch.stack([environment(Generator().manual_seed(seed * 15485863 + i)) for i in range(count)])
 
 
 def main() -> None:
@@ -282,7 +289,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=Plan.rate, help="of AdamW (default %(default)g)")
     parser.add_argument("--reuse", type=int, default=Plan.reuse, help="times that each drawn batch is used")
     parser.add_argument("--views", type=int, default=8192, help="procedural views that are drawn first")
-    parser.add_argument("--lights", type=int, default=400, help="procedural environments that are drawn first")
+    parser.add_argument(
+        "--lights",
+        type=int,
+        default=400,
+        help="procedural environments that are drawn first; the panorama prior wants thousands",
+    )
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--scenes", type=Path, help="views drawn earlier, or for another prior")
     parser.add_argument("--seed", type=int, default=Plan.seed)
@@ -292,10 +304,13 @@ def main() -> None:
         parser.error("say when to end: --minutes, --pictures, or both")
     plan = Plan(arguments.pictures, arguments.minutes, arguments.batch, arguments.rate, arguments.reuse, arguments.seed)
     try:
-        views = scenes(
-            arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
-        )
-        batches = BATCHES[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
+        if arguments.prior == "panorama":
+            batches = panoramas(surroundings(arguments.lights, plan.seed))
+        else:
+            views = scenes(
+                arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
+            )
+            batches = BATCHES[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
         train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
     except PriorError as error:
         tell(str(error))

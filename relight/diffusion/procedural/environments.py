@@ -58,9 +58,9 @@ def environment(generator: torch.Generator, rows: int = 64, kind: str | None = N
 
     kind: one of `KINDS`, or drawn with their probabilities.
     The median pixel's luminance is `MEDIAN` times 2 to a number between -STOPS and STOPS, which is how a photographer
-    would expose for most of what is around; suns reach `MOST`.  Light is that of black bodies of 2000 to 10000 K, bluer
-    in clear skies, or of coloured lamps.  Nothing is shaded exactly: rooms have no shadows, and of light that bounces
-    only its mean.
+    would expose for most of what is around; white is balanced more or less; suns reach `MOST`.  Light is that of black
+    bodies of 2000 to 10000 K, bluer in clear skies, or of coloured lamps.  Nothing is shaded exactly: rooms have no
+    shadows, and of light that bounces only its mean.
     """
     draw = Draw(generator)
     if kind is None:
@@ -69,5 +69,8 @@ def environment(generator: torch.Generator, rows: int = 64, kind: str | None = N
             pick -= KINDS[names.pop(0)][0]
         kind = names[0]
     radiance = KINDS[kind][1](draw, sphere(rows, draw.device))
+    # A camera's white balance takes out some of the light's colour, though not all of it.
+    mean = radiance.clamp_max(20 * radiance.mean()).mean((0, 1)).clamp_min(1e-6)
+    radiance = radiance * (mean.mean() / mean) ** draw.number(0, 0.5 if kind == "outdoors" else 1.1)
     middle = luminance(radiance).median().clamp_min(1e-6)
     return (radiance * (MEDIAN * 2 ** draw.number(-STOPS, STOPS) / middle)).clamp(0, MOST).contiguous()

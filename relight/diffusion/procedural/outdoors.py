@@ -32,19 +32,19 @@ def outdoors(draw: Draw, sphere: Sphere, *, night: bool = False) -> Tensor:
     device = draw.device
     half = sphere.directions.shape[0] // 2
     azimuth = draw.number(-math.pi, math.pi)
-    elevation = math.radians(72 * draw.number() ** 1.4 - 2)
+    elevation = math.radians(72 * draw.number() ** 1.3 - 2)
     sun_at = towards(azimuth, elevation, device)
-    overcast = 1.0 if draw.chance(0.2) else draw.number() ** 2
+    overcast = 1.0 if draw.chance(0.12) else draw.number() ** 3
 
     sky = _night_sky(draw, sphere) if night else _day_sky(draw, sphere, azimuth, elevation, overcast)
     irradiance = (sky * sphere.directions[:half, :, 1:2] * sphere.solid[:half]).sum((0, 1))
-    strength = draw.log(0.1, 1.5) if night else draw.log(1.2, 8) * min(1.0, max(elevation + 0.03, 0) / 0.3)
+    strength = draw.log(0.1, 1.5) if night else draw.log(3, 30) * min(1.0, max(elevation + 0.05, 0) / 0.2)
     kelvin = draw.number(4000, 6500) if night else 2000 + 3800 * (1 - math.exp(-max(elevation, 0) / 0.25))
     facing = blackbody(kelvin).to(device) * luminance(irradiance) * strength
     sun = sphere.disc(sun_at, facing, math.radians(draw.log(0.25, 2.5)))[:half]
-    if draw.chance(0.7):
+    if draw.chance(0.65):
         clouds, passed = _clouds(draw, sphere, sun_at, irradiance, facing, overcast)
-        sky, sun = torch.lerp(clouds, sky, passed), sun * passed**6
+        sky, sun = torch.lerp(clouds, sky, passed), sun * passed**4
     through = (sun * sphere.solid[:half]).sum((0, 1))
     irradiance = (sky * sphere.directions[:half, :, 1:2] * sphere.solid[:half]).sum((0, 1))
     light = _Light(through, irradiance, sun_at)
@@ -65,7 +65,8 @@ def _day_sky(draw: Draw, sphere: Sphere, azimuth: float, elevation: float, overc
     """(H / 2, 2H, 3)."""
     directions = sphere.directions[: sphere.directions.shape[0] // 2]
     up = directions[..., 1:2]
-    blue = blackbody(draw.log(9000, 25000)).to(draw.device) ** draw.number(1, 2)
+    blue = blackbody(draw.log(9000, 25000)).to(draw.device) ** draw.number(1.2, 3)
+    blue = blue / luminance(blue)
     pale = draw.light(4500, 10000) ** draw.number(0.5, 1)
     grey = draw.light(5000, 8500) ** 0.6
     zenith = torch.lerp(blue, grey, overcast) * draw.number(0.6, 1)
@@ -77,8 +78,8 @@ def _day_sky(draw: Draw, sphere: Sphere, azimuth: float, elevation: float, overc
     sun_at = towards(azimuth, elevation, draw.device)
     cosine = (directions @ sun_at)[..., None]
     warm = blackbody(2200 + 3600 * (1 - math.exp(-max(elevation, 0) / 0.3))).to(draw.device)
-    haze = draw.log(0.1, 1.5) * torch.exp(draw.number(3, 8) * (cosine - 1))
-    haze = haze + draw.log(0.2, 6) * torch.exp(draw.log(30, 150) * (cosine - 1))
+    haze = draw.log(0.4, 6) * torch.exp(draw.number(4, 14) * (cosine - 1))
+    haze = haze + draw.log(3, 60) * torch.exp(draw.log(40, 300) * (cosine - 1))
     sky = sky + warm * haze * (1 - 0.8 * overcast)
     glow = max(0.0, 1 - elevation / math.radians(15)) * (1 - overcast) * draw.number()
     if glow > 0:
@@ -107,7 +108,7 @@ def _clouds(
     density = repeated(noise, x, z)
     # Nearer to the sun and denser means less light comes through: a cheap slope of a thick layer.
     lit = repeated(noise, x + 0.02 * float(sun_at[0]), z + 0.02 * float(sun_at[2]))
-    cover = draw.number(-1.2, 1.2) + 1.2 * overcast
+    cover = draw.number(-2, 0.5) + 1.5 * overcast
     soft = draw.log(0.5, 3)
     passed = 1 - soft_step((density + cover) / soft)[..., None] * draw.number(0.6, 1)
     forward = torch.exp(draw.log(4, 20) * ((directions @ sun_at)[..., None] - 1))
@@ -131,9 +132,8 @@ class _Lamps:
         for _ in range(count):
             azimuth, distance, height = draw.number(-math.pi, math.pi), draw.log(4, 40), draw.number(2.5, 9) - EYE
             places.append([distance * math.cos(azimuth), height, distance * math.sin(azimuth)])
-            if draw.chance(0.2):
-                color = draw.vivid()
-            intensities.append(color * sky * draw.log(3, 60) * (height + EYE) ** 2)
+            tint = torch.lerp(draw.vivid(), color, 0.5) if draw.chance(0.08) else color
+            intensities.append(tint * sky * draw.log(3, 60) * (height + EYE) ** 2)
         return _Lamps(torch.tensor(places, device=draw.device), torch.stack(intensities))
 
     def on_level(self, points: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def _earth(draw: Draw) -> Tensor:
     """(3,) albedo of grass, soil, stone, sand or snow."""
     bases = ((0.11, 0.16, 0.04), (0.20, 0.14, 0.09), (0.25, 0.25, 0.25), (0.42, 0.36, 0.28), (0.8, 0.82, 0.85))
     base = torch.tensor(bases[min(draw.count(0, 8) // 2, 4)], device=draw.device)
-    return (base * draw.log(0.6, 1.5) * (1 + draw.uniform(-0.2, 0.2, 3))).clamp(0.01, 0.9)
+    return (base * draw.log(0.6, 1.5) * (1 + draw.uniform(-0.1, 0.1, 3))).clamp(0.01, 0.9)
 
 
 def _skyline(draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: int, lamps: _Lamps | None) -> Tensor:
@@ -212,7 +212,7 @@ def _skyline(draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: i
     # Around a circle in the noise, so that the ends of the map meet.
     size = 0.07 if kind == "hills" else draw.number(0.15, 0.5)
     outline = repeated(noise, size * phi.cos() + turn, size * phi.sin() + turn)
-    rough = repeated(noise, phi * (6 / math.tau), elevation * (6 / math.tau))
+    rough = repeated(draw.noise(draw.number(1, 1.8)), phi / math.tau + turn, elevation / math.tau)
     windows = None
     if kind == "hills":
         top = math.radians(draw.number(1, 9)) * (1 + 0.5 * outline)
@@ -221,8 +221,12 @@ def _skyline(draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: i
     elif kind == "trees":
         height = math.atan2(draw.number(3, 14) - EYE, distance)
         gaps = soft_step(outline * 2 + draw.number(-1, 1.5))
-        top = base + (height - base) * gaps * (1 + 0.3 * outline + 0.25 * rough)
-        albedo = torch.tensor([0.10, 0.13, 0.045], device=draw.device) * (1 + draw.uniform(-0.4, 0.4, 3))
+        top = base + (height - base) * gaps * (1 + 0.35 * outline + 0.12 * rough)
+        albedo = (
+            torch.tensor([0.10, 0.13, 0.045], device=draw.device)
+            * draw.log(0.25, 1.1)
+            * (1 + draw.uniform(-0.4, 0.4, 3))
+        )
         if draw.chance(0.2):  # autumn
             albedo = albedo * torch.tensor([2.5, 1.3, 0.8], device=draw.device)
     else:
@@ -236,14 +240,14 @@ def _skyline(draw: Draw, sphere: Sphere, behind: Tensor, light: _Light, layer: i
         windows = (((phi * count * 0.8).sin() > 0) & ((elevation * 40).sin() > 0.2))[..., None]
     covered = soft_step((top - elevation) / sphere.pixel) * soft_step((elevation - base) / sphere.pixel + 0.5)
     if kind == "trees":
-        covered = covered * soft_step(2.5 + rough * draw.number(0, 2) - (elevation > 0.25) * draw.number(0, 1.5))
+        covered = covered * soft_step(2 + rough * draw.number(0, 2.5) - (elevation > 0.2) * draw.number(0, 1.5))
     level = torch.stack([phi.cos(), torch.zeros_like(phi), phi.sin()], -1)
     facing = -(level @ light.towards)[..., None]
     lit = facing.clamp_min(0) + (0.25 if kind == "trees" else 0.02)
     received = light.sky * 0.5 + light.sun * lit * draw.number(0.3, 1)
     if lamps is not None:
         received = received + lamps.on_upright(level, distance)
-    bumpy = (1 + (0.6 if kind == "trees" else 0.2) * rough[..., None]).clamp(0.15, 3)
+    bumpy = (1 + (0.7 if kind == "trees" else 0.2) * rough[..., None]).clamp(0.15, 3)
     shown = albedo * received * bumpy / math.pi
     if windows is not None:
         glass = light.sky * 0.1

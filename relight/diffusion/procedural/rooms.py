@@ -29,28 +29,52 @@ class _Box:
         return 2 * (x * y + y * z + z * x)
 
 
-@dataclass
-class _Panels:
-    """Flat lights, gathered one by one.  half: half of each edge; round: discs and ellipses."""
+@dataclass(frozen=True)
+class Lit:
+    """K flat lights.  middle, across, along: (K, 3) metres, the last two half edges; normal: (K, 3) towards the side
+    that shines.  half: (K, 2) lengths of the half edges.  area: (K, 1).  radiance: (K, 3).  round: (K,) ellipses.
+    pane: (K,) above 0, a window whose bars are so far apart; below 0, a soft box that is brighter in the middle.
+    """
 
-    middle: list[Tensor]
-    across: list[Tensor]
-    along: list[Tensor]
-    radiance: list[Tensor]
-    round: list[bool]
-    pane: list[float]
+    middle: Tensor
+    across: Tensor
+    along: Tensor
+    normal: Tensor
+    half: Tensor
+    area: Tensor
+    radiance: Tensor
+    round: Tensor
+    pane: Tensor
+
+
+class Panels:
+    """Flat lights, hung one by one."""
+
+    def __init__(self) -> None:
+        self.places: list[Tensor] = []
+        self.radiance: list[Tensor] = []
+        self.kinds: list[tuple[bool, float]] = []
 
     def add(self, middle, across, along, radiance: Tensor, round: bool = False, pane: float = 0.0) -> None:
-        device = radiance.device
-        for values, value in ((self.middle, middle), (self.across, across), (self.along, along)):
-            values.append(torch.as_tensor(value, device=device, dtype=torch.float32))
+        """See `Lit`."""
+        vectors = (torch.as_tensor(v, device=radiance.device, dtype=torch.float32) for v in (middle, across, along))
+        self.places.append(torch.stack(list(vectors)))
         self.radiance.append(radiance)
-        self.round.append(round)
-        self.pane.append(pane)
+        self.kinds.append((round, pane))
+
+    def lit(self, inside: Tensor) -> Lit:
+        """All of them, shining towards the side of this (3,) point."""
+        middle, across, along = torch.stack(self.places).unbind(1)
+        normal = unit(torch.linalg.cross(across, along))
+        normal = torch.where(((inside - middle) * normal).sum(-1, keepdim=True) < 0, -normal, normal)
+        half = torch.stack([across.norm(dim=-1), along.norm(dim=-1)], -1)
+        round, pane = half.new_tensor(self.kinds).unbind(-1)
+        area = half.prod(-1) * torch.where(round > 0, math.pi, 4.0)
+        return Lit(middle, across, along, normal, half, area[:, None], torch.stack(self.radiance), round > 0, pane)
 
 
 @dataclass(frozen=True)
-class _Seen:
+class Seen:
     """What each pixel sees.  distance: (H, W).  point, normal, albedo: (H, W, 3)."""
 
     distance: Tensor
@@ -63,9 +87,9 @@ def room(draw: Draw, sphere: Sphere) -> Tensor:
     """(H, 2H, 3) radiance, any scale: a furnished room with windows, lamps on and under the ceiling, strips."""
     box = _drawn_box(draw, draw.log(1.3, 9))
     turned = _turned(sphere.directions, draw.number(-math.pi, math.pi))
-    panels = _Panels([], [], [], [], [], [])
+    panels = Panels()
     beams = _windows(draw, box, panels) if draw.chance(0.8) else []
-    _lamps(draw, box, panels, at_least=0 if panels.middle else 1)
+    _lamps(draw, box, panels, at_least=0 if panels.places else 1)
     if draw.chance(0.12):
         _neon(draw, box, panels)
     pale = draw.chance(0.6)
@@ -80,9 +104,9 @@ def studio(draw: Draw, sphere: Sphere) -> Tensor:
     """(H, 2H, 3) radiance, any scale: a room, mostly dark, with 1 to 8 soft boxes that face the eye."""
     box = _drawn_box(draw, draw.log(2.5, 6))
     turned = _turned(sphere.directions, draw.number(-math.pi, math.pi))
-    panels = _Panels([], [], [], [], [], [])
+    panels = Panels()
     color = draw.light(3000, 7500)
-    key = draw.log(20, 300)
+    key = draw.log(30, 3000)
     for number in range(draw.count(1, 8)):
         at = towards(draw.number(-math.pi, math.pi), math.radians(draw.number(-10, 85)), draw.device)
         reach = torch.where(at > 0, box.high / at.clamp_min(1e-3), box.low / at.clamp_max(-1e-3)).min()
@@ -94,11 +118,11 @@ def studio(draw: Draw, sphere: Sphere) -> Tensor:
             side * math.cos(roll) + upward * math.sin(roll),
             upward * math.cos(roll) - side * math.sin(roll),
         )
-        width, shape = draw.log(0.15, 1.2), draw.count(0, 3)
-        height = width if shape == 0 else width * draw.log(0.2, 5) if shape == 1 else draw.log(0.15, 1.2)
-        if draw.chance(0.1):
-            color = draw.vivid()
-        panels.add(middle, side * width, upward * height, color * key, shape == 0, -1.0 if shape == 2 else 0.0)
+        far = float(middle.norm())
+        width, shape = far * draw.log(0.06, 0.4), draw.count(0, 3)
+        height = width if shape == 0 else far * draw.log(0.06, 0.4)
+        tint = torch.lerp(draw.vivid(), color, 0.3) if draw.chance(0.06) else color
+        panels.add(middle, side * width, upward * height, tint * key, shape == 0, -1.0 if shape == 2 else 0.0)
         key = key * draw.log(0.2, 1) if number == 0 else key
     dark = draw.chance(0.65)
     walls = draw.paint(0.03, 0.25, 0.2) if dark else draw.paint(0.4, 0.9, 0.15)
@@ -127,18 +151,15 @@ def _wall(draw: Draw, box: _Box) -> tuple[Tensor, Tensor, int]:
     middle[axis] = box.high[axis] - BACK if far else box.low[axis] + BACK
     middle[other] = (box.high[other] + box.low[other]) / 2
     along = torch.zeros(3, device=draw.device)
-    # So that across x along, along being up, points into the room.
-    sign = 1.0 if far == (axis == 0) else -1.0
-    along[other] = -sign if axis == 0 else sign
-    along[other] *= 1.0
+    along[other] = 1.0
     return middle, along, axis
 
 
-def _windows(draw: Draw, box: _Box, panels: _Panels) -> list[tuple[int, Tensor, Tensor]]:
+def _windows(draw: Draw, box: _Box, panels: Panels) -> list[tuple[int, Tensor, Tensor]]:
     """One to three walls with windows in a row.  Returns the walls' panels through which the sun may shine, as
     (number of the panel, direction to the sun, irradiance facing it).
     """
-    color, radiance = draw.light(4800, 10000), draw.log(8, 200)
+    color, radiance = draw.light(4800, 10000), draw.log(15, 500)
     sun = draw.light(2500, 5800) * radiance * draw.log(0.5, 12)
     sunny = draw.chance(0.4)
     beams = []
@@ -153,22 +174,22 @@ def _windows(draw: Draw, box: _Box, panels: _Panels) -> list[tuple[int, Tensor, 
         inward = torch.zeros(3, device=draw.device)
         inward[axis] = -middle[axis].sign()
         # From outside: the other way from where the wall looks.
-        at = towards(0.0, math.radians(draw.number(10, 55)), draw.device)[1]
-        sun_at = unit(-inward + along * draw.number(-0.9, 0.9) + torch.tensor([0.0, 1.5, 0.0], device=draw.device) * at)
+        up = torch.tensor([0.0, draw.number(0.25, 1.25), 0.0], device=draw.device)
+        sun_at = unit(-inward + along * draw.number(-0.9, 0.9) + up)
         for k in range(count):
             place = middle + along * (length * ((k + 0.5) / count - 0.5))
             place[1] = (top + bottom) / 2
             if sunny:
-                beams.append((len(panels.middle), sun_at, sun))
+                beams.append((len(panels.places), sun_at, sun))
             panels.add(place, along * width, [0, (top - bottom) / 2, 0], color * radiance, pane=pane)
     return beams
 
 
-def _lamps(draw: Draw, box: _Box, panels: _Panels, at_least: int) -> None:
+def _lamps(draw: Draw, box: _Box, panels: Panels, at_least: int) -> None:
     """On the ceiling or hanging from it: a grid of equal discs, panels or strips, or single bulbs."""
     device = draw.device
     for _ in range(draw.count(at_least, 2)):
-        color, radiance = draw.light(2200, 6500), draw.log(30, 1500)
+        color, radiance = draw.light(2200, 6500), draw.log(100, 6000)
         kind = draw.count(0, 2)
         columns, rows = draw.count(1, 3), draw.count(1, 2)
         lower = float(box.high[1]) * (draw.number(0.6, 0.95) if draw.chance(0.3) else 1) - BACK
@@ -189,7 +210,7 @@ def _lamps(draw: Draw, box: _Box, panels: _Panels, at_least: int) -> None:
                 panels.add(place, across, along, color * radiance, round=kind == 0)
 
 
-def _neon(draw: Draw, box: _Box, panels: _Panels) -> None:
+def _neon(draw: Draw, box: _Box, panels: Panels) -> None:
     """Coloured strips on the walls."""
     for _ in range(draw.count(1, 3)):
         middle, along, axis = _wall(draw, box)
@@ -199,29 +220,29 @@ def _neon(draw: Draw, box: _Box, panels: _Panels) -> None:
         panels.add(middle, along * (length * draw.number(0.2, 0.48)), thick, draw.vivid() * draw.log(20, 300))
 
 
-def _walls(box: _Box, directions: Tensor, colors: tuple[Tensor, Tensor, Tensor]) -> _Seen:
+def _walls(box: _Box, directions: Tensor, colors: tuple[Tensor, Tensor, Tensor]) -> Seen:
     """colors: of floor, walls, ceiling."""
     ahead = torch.where(directions > 0, box.high, box.low) / torch.where(directions.abs() < 1e-6, 1e-6, directions)
     distance, axis = ahead.abs().min(-1)
-    normal = -torch.nn.functional.one_hot(axis, 3) * directions.sign()
+    normal = -torch.nn.functional.one_hot(axis, 3).to(directions) * directions.sign()
     floor, wall, ceiling = colors
     upright = torch.where(directions[..., 1:2] < 0, floor, ceiling)
-    return _Seen(distance, directions * distance[..., None], normal, torch.where(axis[..., None] == 1, upright, wall))
+    return Seen(distance, directions * distance[..., None], normal, torch.where(axis[..., None] == 1, upright, wall))
 
 
-def _flat(seen: _Seen) -> tuple[Tensor, Tensor]:
+def _flat(seen: Seen) -> tuple[Tensor, Tensor]:
     """Two coordinates along each wall, metres."""
     x, y, z = seen.point.unbind(-1)
     sideways, level = seen.normal[..., 0].abs() > 0.5, seen.normal[..., 1].abs() > 0.5
     return torch.where(sideways, z, x), torch.where(level, z, y)
 
 
-def _paint(draw: Draw, seen: _Seen, box: _Box, sphere: Sphere) -> _Seen:
+def _paint(draw: Draw, seen: Seen, box: _Box, sphere: Sphere) -> Seen:
     """Boards or tiles, stains, a painted dado, panels, beams and doors."""
     a, b = _flat(seen)
     level, below = seen.normal[..., 1:2].abs() > 0.5, seen.point[..., 1:2] < 0
     noise = draw.noise(draw.number(0.5, 1.5))
-    factor = 1 + draw.number(0.02, 0.2) * repeated(noise, a * 0.2, b * 0.2)[..., None]
+    factor = 1 + draw.log(0.01, 0.15) * repeated(noise, a * 0.2, b * 0.2)[..., None]
     fades = torch.exp(-seen.distance * sphere.pixel * 4)[..., None]
     if draw.chance(0.6):  # tiles or boards on the floor
         size, ratio = draw.log(0.15, 1), draw.count(1, 6)
@@ -238,16 +259,16 @@ def _paint(draw: Draw, seen: _Seen, box: _Box, sphere: Sphere) -> _Seen:
         beam = soft_step((torch.sin(a * math.tau / period) + share) * 2)[..., None]
         chosen = (level & ~below) if draw.chance(0.5) else ~level
         albedo = torch.where(chosen, torch.lerp(albedo, draw.paint(0.05, 0.6, 0.5).expand_as(albedo), beam), albedo)
-    for _ in range(draw.count(0, 5)):  # doors, pictures, shelves, blackboards: flat things of another colour
+    for _ in range(draw.count(0, 10)):  # doors, pictures, shelves, blackboards: flat things of another colour
         left, low = draw.number(-4, 4), float(box.low[1]) * draw.number(-0.5, 1)
         width, height = draw.log(0.3, 1.5), draw.log(0.3, 2)
         side = seen.normal[..., draw.count(0, 1) * 2] * (1 if draw.chance(0.5) else -1) > 0.5
         inside = ((a - left).abs() < width) & (b > low) & (b < low + height) & side
-        albedo = torch.where(inside[..., None], draw.paint(0.03, 0.8, 0.9), albedo)
-    return _Seen(seen.distance, seen.point, seen.normal, albedo.clamp(0.01, 0.95))
+        albedo = torch.where(inside[..., None], draw.paint(0.02, 0.7, 0.9) * draw.log(0.3, 1), albedo)
+    return Seen(seen.distance, seen.point, seen.normal, albedo.clamp(0.01, 0.95))
 
 
-def _furniture(draw: Draw, seen: _Seen, box: _Box, directions: Tensor) -> _Seen:
+def _furniture(draw: Draw, seen: Seen, box: _Box, directions: Tensor) -> Seen:
     """Up to nine blocks that stand on the floor, none about the eye."""
     count = draw.count(0, 9)
     if count == 0:
@@ -268,10 +289,10 @@ def _furniture(draw: Draw, seen: _Seen, box: _Box, directions: Tensor) -> _Seen:
     distance, nearest = torch.where(hit, enter, math.inf).min(0)
     closer = (distance < seen.distance)[..., None]
     axis = axis.gather(0, nearest[None])[0]
-    normal = -torch.nn.functional.one_hot(axis, 3) * directions.sign()
-    albedo = torch.stack([draw.paint(0.04, 0.85, 0.9) for _ in range(count)])[nearest]
+    normal = -torch.nn.functional.one_hot(axis, 3).to(directions) * directions.sign()
+    albedo = torch.stack([draw.paint(0.02, 0.7, 0.9) * draw.log(0.3, 1) for _ in range(count)])[nearest]
     distance = torch.where(closer[..., 0], distance, seen.distance)
-    return _Seen(
+    return Seen(
         distance,
         directions * distance[..., None],
         torch.where(closer, normal, seen.normal),
@@ -279,86 +300,78 @@ def _furniture(draw: Draw, seen: _Seen, box: _Box, directions: Tensor) -> _Seen:
     )
 
 
-def _shaded(draw, seen: _Seen, box: _Box, panels: _Panels, beams, directions: Tensor, sphere: Sphere) -> Tensor:
-    middle, across, along = (torch.stack(v) for v in (panels.middle, panels.across, panels.along))
-    radiance = torch.stack(panels.radiance)
-    normal = unit(torch.linalg.cross(across, along))
-    # Towards the room's inside: the eye is there.
-    normal = torch.where((normal * middle).sum(-1, keepdim=True) > 0, -normal, normal)
-    half = torch.stack([across.norm(dim=-1), along.norm(dim=-1)], -1)
-    area = 4 * half.prod(-1)
-    area = torch.where(torch.tensor(panels.round, device=area.device), area * math.pi / 4, area)
-
-    received = _received(seen, middle, across, along, normal, half, radiance * area[:, None])
+def _shaded(draw: Draw, seen: Seen, box: _Box, panels: Panels, beams, directions: Tensor, sphere: Sphere) -> Tensor:
+    lit = panels.lit(torch.zeros(3, device=draw.device))
+    falls = received(seen, lit)
     # What bounces more than once, as in an integrating sphere, less in corners.
     mean = seen.albedo.mean((0, 1))
-    indirect = (radiance * area[:, None]).sum(0) * math.pi * mean / (1 - mean) / box.area
+    indirect = (lit.radiance * lit.area).sum(0) * math.pi * mean / (1 - mean) / box.area
     inner = torch.minimum(box.high - seen.point, seen.point - box.low).clamp_min(0)
     corner = (1 - draw.number(0.2, 0.6) * torch.exp(-inner / (0.15 * float(box.high[1] - box.low[1])))).prod(-1)
-    received = received + indirect * corner[..., None]
+    falls = falls + indirect * corner[..., None]
     for number, sun_at, sun in beams:
-        received = received + sun * _beam(seen, sun_at, middle[number], across[number], along[number], half[number])
-    out = seen.albedo * received / math.pi
-    return out + _visible(panels, middle, across, along, normal, half, radiance, seen, directions, sphere)
+        falls = falls + sun * _beam(seen, sun_at, lit.middle[number], lit.across[number], lit.along[number])
+    return seen.albedo * falls / math.pi + _visible(lit, seen, directions, sphere)
 
 
-def _received(seen: _Seen, middle, across, along, normal, half: Tensor, power: Tensor) -> Tensor:
-    """(H, W, 3) irradiance of panels, each taken for four points; without shadows."""
-    # Along the longer edge of strips, in a square otherwise.
-    long = half[:, 1:] > 4 * half[:, :1]
-    wide = half[:, :1] > 4 * half[:, 1:]
-    points = []
+def received(seen: Seen, lit: Lit) -> Tensor:
+    """(H, W, 3) irradiance of lights on what is seen, large ones taken for four points each; without shadows."""
+    # In a square, or along the longer edge of strips.
+    large = lit.half.amax(-1) > 0.5
+    wide, long = lit.half[:, :1] > 4 * lit.half[:, 1:], lit.half[:, 1:] > 4 * lit.half[:, :1]
+    places, owner = [lit.middle[~large]], [(~large).nonzero()[:, 0]]
     for i, (p, q) in enumerate(((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))):
         line = (i - 1.5) / 2
         a = torch.where(wide, line, torch.where(long, 0.0, p))
         b = torch.where(long, line, torch.where(wide, 0.0, q))
-        points.append(middle + across * a + along * b)
-    places = torch.cat(points)
-    normals = normal.repeat(4, 1)
-    here, facing = seen.point.reshape(-1, 3), seen.normal.reshape(-1, 3).to(seen.point.dtype)
-    square = here.square().sum(-1)[:, None] + places.square().sum(-1) - 2 * here @ places.mT
-    leaves = (here @ normals.mT - (places * normals).sum(-1)).clamp_min(0)
-    arrives = (facing @ places.mT - (facing * here).sum(-1)[:, None]).clamp_min(0)
-    # Nearer than its size a panel is no point.
-    nearest = (0.3 * half.prod(-1)).clamp_min(0.01).repeat(4)
-    form = leaves * arrives / (square.clamp_min(0) + nearest).square()
-    return (form @ (power / 4).repeat(4, 1)).reshape(seen.point.shape)
+        places.append((lit.middle + lit.across * a + lit.along * b)[large])
+        owner.append(large.nonzero()[:, 0])
+    place, own = torch.cat(places), torch.cat(owner)
+    normal = lit.normal[own]
+    power = (lit.radiance * lit.area / torch.where(large, 4.0, 1.0)[:, None])[own]
+    here, facing = seen.point.reshape(-1, 3), seen.normal.reshape(-1, 3)
+    square = (here.square().sum(-1)[:, None] + place.square().sum(-1)).addmm_(here, place.mT, alpha=-2)
+    leaves = (-(place * normal).sum(-1)).addmm(here, normal.mT).clamp_min_(0)
+    arrives = (-(facing * here).sum(-1)[:, None]).addmm(facing, place.mT).clamp_min_(0)
+    # Nearer than its size a light is no point.
+    nearest = (0.3 * lit.half.prod(-1)).clamp_min(0.01)[own]
+    form = leaves.mul_(arrives).div_(square.clamp_min_(0).add_(nearest).square_())
+    return (form @ power).reshape(seen.point.shape)
 
 
-def _beam(seen: _Seen, sun_at: Tensor, middle, across, along, half: Tensor) -> Tensor:
-    """(H, W, 1) cosine to the sun where it shines in through a panel."""
-    axis = unit(torch.linalg.cross(across, along))
+def _beam(seen: Seen, sun_at: Tensor, middle: Tensor, across: Tensor, along: Tensor) -> Tensor:
+    """(H, W, 1) cosine to the sun where it shines in through a window."""
+    axis = torch.linalg.cross(across, along)
     steps = ((middle - seen.point) @ axis) / (sun_at @ axis)
     offset = seen.point + steps[..., None] * sun_at - middle
-    a, b = offset @ across / half[0] ** 2, offset @ along / half[1] ** 2
+    a, b = offset @ (across / across.square().sum()), offset @ (along / along.square().sum())
     inside = soft_step((1 - a.abs()) * 5) * soft_step((1 - b.abs()) * 5)
-    return (inside * (seen.normal.to(sun_at.dtype) @ sun_at).clamp_min(0))[..., None]
+    return (inside * (seen.normal @ sun_at).clamp_min(0))[..., None]
 
 
-def _visible(panels: _Panels, middle, across, along, normal, half, radiance, seen: _Seen, directions, sphere) -> Tensor:
-    """(H, W, 3) radiance of the panels that are seen."""
+def _visible(lit: Lit, seen: Seen, directions: Tensor, sphere: Sphere) -> Tensor:
+    """(H, W, 3) radiance of the lights that are seen."""
     flat = directions.reshape(-1, 3)
-    facing = flat @ normal.mT
-    distance = (middle * normal).sum(-1) / torch.where(facing.abs() < 1e-4, 1e-4, facing)
+    facing = flat @ lit.normal.mT
+    distance = (lit.middle * lit.normal).sum(-1) / torch.where(facing.abs() < 1e-4, 1e-4, facing)
     shown = (facing < 0) & (distance > 0) & (distance < seen.distance.reshape(-1, 1) + BACK)
-    a = (distance * (flat @ (across / half[:, :1]).mT) - (middle * across).sum(-1) / half[:, 0]) / half[:, 0]
-    b = (distance * (flat @ (along / half[:, 1:]).mT) - (middle * along).sum(-1) / half[:, 1]) / half[:, 1]
-    a, b = a.abs(), b.abs()
-    # In pixels, as tall or wide as the panel looks from here.
-    sharp_a, sharp_b = half[:, 0] / (distance.abs() * sphere.pixel), half[:, 1] / (distance.abs() * sphere.pixel)
-    is_round = torch.tensor(panels.round, device=flat.device)
-    radial = (a * a + b * b).sqrt()
-    square = soft_step((1 - a) * sharp_a) * soft_step((1 - b) * sharp_b)
-    inside = torch.where(is_round, soft_step((1 - radial) * torch.minimum(sharp_a, sharp_b)), square)
-    pane = torch.tensor(panels.pane, device=flat.device)
-    if bool((pane > 0).any()):
-        # A view: bright sky above the horizon, half as much below; and bars between panes.
-        view = torch.where(flat[:, 1:2] > 0, 1.1, 0.6)
-        period = pane.abs().clamp_min(0.1)
-        bar = (torch.cos(a * half[:, 0] * math.tau / period) > 0.93) | (
-            torch.cos(b * half[:, 1] * math.tau / period) > 0.93
-        )
-        inside = torch.where(pane > 0, inside * torch.where(bar, 0.15, view), inside)
-    # Soft boxes that are brighter in the middle.
-    inside = torch.where(pane < 0, inside * 1.4 * torch.exp(-1.5 * radial * radial), inside)
-    return ((inside * shown) @ radiance).reshape(directions.shape)
+    # Places on each light in half edges from its middle, and half edges in pixels, as large as they look from here.
+    places, sharp = [], []
+    for edge, half in ((lit.across, lit.half[:, 0]), (lit.along, lit.half[:, 1])):
+        edge = edge / half[:, None] ** 2
+        places.append((distance * (flat @ edge.mT) - (lit.middle * edge).sum(-1)).abs())
+        sharp.append(half / sphere.pixel / distance.abs())
+    a, b = places
+    inside = soft_step((1 - a) * sharp[0]) * soft_step((1 - b) * sharp[1])
+    if bool(lit.round.any() | (lit.pane < 0).any()):
+        square = a * a + b * b
+        ellipse = soft_step((1 - square.sqrt()) * torch.minimum(*sharp))
+        inside = torch.where(lit.round, ellipse, inside)
+        inside = torch.where(lit.pane < 0, inside * 1.4 * torch.exp(-1.5 * square), inside)
+    if bool((lit.pane > 0).any()):
+        # A view: bright sky above the horizon, the ground below; and bars between panes.
+        view = torch.where(flat[:, 1:2] > 0.05, 1.1, 0.4)
+        across, up = (math.tau * lit.half / lit.pane.abs().clamp_min(0.1)[:, None]).unbind(-1)
+        bar = torch.maximum(torch.cos(a * across), torch.cos(b * up)) > 0.93
+        inside = torch.where(lit.pane > 0, inside * torch.where(bar, 0.15, view), inside)
+    return ((inside * shown) @ lit.radiance).reshape(directions.shape)
