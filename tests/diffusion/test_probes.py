@@ -125,7 +125,7 @@ def test_mistakes_about_exposures_are_told():
         (([torch.zeros(9, 9, 3), torch.ones(9, 9, 3)],), "nothing well in common"),
     ):
         with pytest.raises(RelightError, match=message):
-            merged(*arguments)
+            merged(*arguments)  # type: ignore[arg-type]
     with pytest.raises(RelightError, match="three pictures"):
         merged(two, [1.0, 0.1], response="fit")
     with pytest.raises(RelightError, match="without times"):
