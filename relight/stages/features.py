@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from relight.errors import MissingPartError, RelightError
+from relight.fit.feature_space import principal
 from relight.fit.teachers import NEED_SOURCE, FeatureExtractor, create
-from relight.fit.uplift import SEEN, Refinement, Seen, agreement, principal, uplift
+from relight.fit.uplift import SEEN, Refinement, Seen, agreement, uplift
 from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer
 from relight.scene import FeatureBasis, Scene
