@@ -26,6 +26,8 @@ metal is as likely as not."""
 TELLING = 0.97
 """Share of the error of plain colour that the best trial may leave, to tell a roughness."""
 
+POSSIBLE = (0.03, 0.97)
+"""Metallic and roughness of kinds, from which steps of a gradient still lead away."""
 TURNED = 0.25
 """Change of metallic after which base colour is found anew."""
 
@@ -85,6 +87,19 @@ class Verdict:
     roughness: Tensor
     base_color: Tensor
     left: float
+
+    def kinds(self, metallic: Tensor | float, roughness: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(K,) metallic and roughness, within `POSSIBLE`; these, (K,) or one for all, where photographs do not tell."""
+        pairs = (self.metallic, metallic), (self.roughness, roughness)
+        metal, rough = (torch.where(found.isfinite(), found, known).clamp(*POSSIBLE) for found, known in pairs)
+        return metal, rough
+
+
+def repainted(base_color: Tensor, found: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """(N, 3) `base_color` of places, but `found` where metallic, (N,) before and after a verdict, is another by far and
+    photographs tell: a base colour is right for one metallic.  Not finite is not told; any units, both the same."""
+    turned = ((after - before).abs() > TURNED)[:, None] & found.isfinite()
+    return torch.where(turned, found, base_color)
 
 
 def judge(trials: Trials, shares: Tensor) -> Verdict:
