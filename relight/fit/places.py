@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from relight.fit.lighting import FittedLighting
-from relight.geometry.camera import Camera
+from relight.geometry.camera import Camera, evenly
 from relight.render.proxy import Proxy
 from relight.render.transfer import Transfer
 from relight.shading.lights import FAR
@@ -90,7 +90,7 @@ class Places:
         return replace(self, points=self.points[index], normals=self.normals[index], transfer=transfer)
 
     def in_views(self, views: Views, light: FittedLighting, *, most: int = MOST_VIEWS) -> Iterator[Sighting]:
-        """In about `most` of the views, evenly chosen, in the light found so far.  Not differentiated."""
+        """In at most so many of the views, evenly chosen, in the light found so far.  Not differentiated."""
         for index, glance in self.glances(views, most=most):
             with torch.no_grad():
                 sky = light.of(views[index], views.camera(index).to(self.points.device))
@@ -99,8 +99,8 @@ class Places:
                 yield Sighting(**vars(glance), irradiance=self.transfer.irradiance(sky), mirrored=mirrored)
 
     def glances(self, views: Views, *, most: int = MOST_VIEWS) -> Iterator[tuple[int, Glance]]:
-        """In about `most` of the views, evenly chosen, and their indices.  Not differentiated."""
-        for index in range(0, len(views), max(1, len(views) // most)):
+        """In at most so many of the views, evenly chosen, and their indices.  Not differentiated."""
+        for index in evenly(len(views), most):
             camera, photo = views.camera(index).to(self.points.device), views.photo(index).to(self.points.device)
             with torch.no_grad():
                 on = self.points - self.proxy.lift * self.normals

@@ -153,7 +153,7 @@ class Distill(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     by_renderer: ClassVar[Mapping[str, str]] = {"mesh": "materials"}
 
     renderer: Literal["splat", "mesh"] = "splat"

@@ -52,7 +52,7 @@ class MeshMaterials(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "asset")
     gives: ClassVar[tuple[str, ...]] = ("asset", "light")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     iterations: int = 400
     """Steps by split-sum."""
