@@ -309,8 +309,8 @@ class Compression:
         assert rung is not None
         self.rungs.append(rung)
         self.states[rung.index] = splat, counts_for
-        best = self.target.best(self.rungs)
-        needed = {r.index for r in (best, rung) if r is not None} | ({None} if len(self.rungs) < 2 else set())
+        kept = rung, self.target.best(self.rungs), self.target.narrow_miss(self.rungs)
+        needed = {r.index for r in kept if r is not None} | ({None} if len(self.rungs) < 2 else set())
         self.states = {index: state for index, state in self.states.items() if index in needed}
         self.steps_before += self._iterations(task)
         self.task = self.student = None
