@@ -80,6 +80,10 @@ class Prior:
         """See `Denoiser.clean`.  Sides that the network can't halve are filled up and cut off again."""
         return self._asked(noisy, t, torch.zeros_like(t), condition)
 
+    def clean_until(self, noisy: Tensor, t: Tensor, until: Tensor, condition: Condition = NOTHING) -> Tensor:
+        """What a straight step from t to an earlier time should aim at: see `samplers.FlowMap`."""
+        return self._asked(noisy, t, t - until, condition)
+
     def _asked(self, noisy: Tensor, t: Tensor, step: Tensor, condition: Condition) -> Tensor:
         self._check(noisy, condition)
         unit = self.config.patch * 2 ** (len(self.config.widths) - 1)
