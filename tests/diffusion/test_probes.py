@@ -116,16 +116,18 @@ def test_a_camera_s_own_curve_is_found():
 
 def test_mistakes_about_exposures_are_told():
     two = shots(linear_to_srgb, [1.0, 0.1])
-    for arguments, message in (
-        ((two[:1],), "two or more"),
-        (([two[0], two[1][:10]],), "of one size"),
-        ((two, [1.0, 1.0]), "not all alike"),
-        ((two, [1.0, -1.0]), "above 0"),
-        ((two, [1.0]), "expected 2 times"),
-        (([torch.zeros(9, 9, 3), torch.ones(9, 9, 3)],), "nothing well in common"),
-    ):
+    black_and_white = [torch.zeros(9, 9, 3), torch.ones(9, 9, 3)]
+    cases: list[tuple[list[torch.Tensor], list[float] | None, str]] = [
+        (two[:1], None, "two or more"),
+        ([two[0], two[1][:10]], None, "of one size"),
+        (two, [1.0, 1.0], "not all alike"),
+        (two, [1.0, -1.0], "above 0"),
+        (two, [1.0], "expected 2 times"),
+        (black_and_white, None, "nothing well in common"),
+    ]
+    for pictures, times, message in cases:
         with pytest.raises(RelightError, match=message):
-            merged(*arguments)  # type: ignore[arg-type]
+            merged(pictures, times)
     with pytest.raises(RelightError, match="three pictures"):
         merged(two, [1.0, 0.1], response="fit")
     with pytest.raises(RelightError, match="without times"):
