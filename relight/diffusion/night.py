@@ -1,0 +1,134 @@
+"""Pictures of the night: the glow and glare of lamps apart from what lies behind, fitted to the one picture.
+
+The terms are those of Jin, Yang and Tan, ECCV 2022 (arXiv 2207.10564): layers that add up to the picture; no edge in both
+(three scales); a grey mean of what is behind; light effects that are smooth to the second order; relative smoothness (Li
+and Brown, CVPR 2014) to say which layer a slope belongs to.  Two of their networks are left out.  Light effects are numbers
+on a coarse grid, which is as smooth, and the background is what they leave, so that the sum is exact at any size.
+Nothing of their second, trained part is here: this takes glow away and brightens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, softplus
+
+from relight.diffusion.upscale import resized
+from relight.shading.color import linear_to_srgb, srgb_to_linear
+
+SCALES = 3
+"""At which edges are compared, each half the last."""
+SHARP = 10.0
+"""Slope in display values, times this, at which an edge is nearly a whole one."""
+BRIGHT = 0.35
+"""Width of the measure of light effects: exp(-(1 - least of RGB) ** 2 / (2 BRIGHT ** 2))."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of each term; the defaults of exclusion, grey and smooth are the paper's.  grey: until a half of the steps, then a
+    seventh.  flat: of the background's slopes, which glow explains better.  none: of light effects where it is dark.
+    negative: of a background below 0.
+    """
+
+    exclusion: float = 0.01
+    grey: float = 0.07
+    smooth: float = 1.0
+    flat: float = 0.3
+    none: float = 0.02
+    negative: float = 5.0
+
+
+@dataclass(frozen=True)
+class Night:
+    """Both (3, H, W), linear: they add up to the picture.  background: 0 to 1.  effects: not negative."""
+
+    background: Tensor
+    effects: Tensor
+
+
+def separate(
+    photo: Tensor,
+    *,
+    steps: int = 300,
+    side: int = 192,
+    cell: int = 6,
+    weights: Weights | None = None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Night:
+    """Layers of a (3, H, W) picture, sRGB-encoded, 0 to 1.
+
+    side: pixels of the longer side that are fitted; light effects are stretched to the picture's own size.  cell: of
+    those pixels, between the numbers that light effects are.  progress: steps done, and of how many.
+    """
+    weights = Weights() if weights is None else weights
+    height, width = photo.shape[1:]
+    scale = min(1.0, side / max(height, width))
+    size = max(8, round(height * scale)), max(8, round(width * scale))
+    shown = resized(photo[None], size)
+    light = srgb_to_linear(shown)
+    bright = torch.exp(-((1 - shown.amin(1, keepdim=True)) ** 2) / (2 * BRIGHT**2))
+    grid = (max(4, size[0] // cell + 3), max(4, size[1] // cell + 3))
+    # Glow begins as a part of what is smooth in the picture, so both layers have slopes to be pulled apart by.
+    begin = interpolate(light, grid, mode="area") * 0.3
+    hidden = torch.log(torch.expm1(begin.clamp_min(1e-4))).requires_grad_(True)
+    optimiser = torch.optim.Adam([hidden], lr=0.1)
+    for step in range(steps):
+        effects = _stretched(softplus(hidden), size)
+        rest = light - effects
+        background = linear_to_srgb(rest.clamp_min(1e-4))
+        glow = linear_to_srgb(effects.clamp_min(1e-4))
+        grey = weights.grey if step < steps / 2 else weights.grey / 7
+        loss = (
+            weights.exclusion * exclusion(background, glow)
+            + grey * _cast(background)
+            + weights.smooth * _bends(glow)
+            + weights.flat * sum(slope.abs().mean() for slope in _slopes(background))
+            + weights.none * ((1 - bright) * glow).mean()
+            + weights.negative * (-rest).clamp_min(0).mean()
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / steps) + 0.003
+        optimiser.step()
+        progress(step + 1, steps)
+    whole = srgb_to_linear(photo)
+    with torch.no_grad():
+        effects = torch.minimum(_stretched(softplus(hidden), (height, width))[0], whole)
+    return Night(whole - effects, effects)
+
+
+def exclusion(one: Tensor, other: Tensor) -> Tensor:
+    """How much the edges of two (1, C, H, W) pictures are at the same places, over three scales (Zhang et al., CVPR
+    2018): the mean of the product of their slopes, each bent so that large ones count alike."""
+    total = one.new_zeros(())
+    for _ in range(SCALES):
+        for a, b in zip(_slopes(one), _slopes(other), strict=True):
+            # Faint slopes of the smooth layer are brought to the size of the other's.
+            ratio = (a.abs().mean() / b.abs().mean().clamp_min(1e-6)).detach().clamp(max=50)
+            product = torch.tanh(SHARP * a.abs()) * torch.tanh(SHARP * ratio * b.abs())
+            total = total + product.square().mean().clamp_min(1e-12).sqrt()
+        one, other = avg_pool2d(one, 2), avg_pool2d(other, 2)
+    return total / SCALES
+
+
+def _cast(picture: Tensor) -> Tensor:
+    """How far the means of the channels are apart: none in a grey world (Buchsbaum 1980)."""
+    mean = picture.mean((0, 2, 3))
+    return (mean - mean.roll(1)).abs().sum()
+
+
+def _slopes(picture: Tensor) -> tuple[Tensor, Tensor]:
+    return picture.diff(dim=2), picture.diff(dim=3)
+
+
+def _bends(picture: Tensor) -> Tensor:
+    return picture.diff(n=2, dim=2).abs().mean() + picture.diff(n=2, dim=3).abs().mean()
+
+
+def _stretched(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bicubic, not negative."""
+    return interpolate(values, size, mode="bicubic", align_corners=False).clamp_min(0)
