@@ -72,7 +72,9 @@ def photographs(data: Path) -> dict[str, list[Tensor]]:
     """By capture."""
     out = {}
     for name in CAPTURES:
-        paths = sorted(p for p in (data / "multiview" / name / "images").iterdir() if p.suffix.lower() in (".jpg", ".png"))
+        paths = sorted(
+            p for p in (data / "multiview" / name / "images").iterdir() if p.suffix.lower() in (".jpg", ".png")
+        )
         out[name] = [_even(read_image(p).rgb.permute(2, 0, 1)[None]) for p in paths[::2][:12]]
     return out
 

@@ -34,10 +34,10 @@ class Options:
     last.  upsampling: "upscaler", "guided" (filter) or "bicubic".
     """
 
-    samples: int = 4
-    steps: int = 4
+    samples: int = 8
+    steps: int = 1
     zooms: int = 1
-    upsampling: str = "upscaler"
+    upsampling: str = "guided"
 
 
 @dataclass(frozen=True)
@@ -207,9 +207,7 @@ def guided_upsampling(coarse: Tensor, guide: Tensor, radius: int = 2, smooth: fl
     def fine(values: Tensor) -> Tensor:
         return interpolate(_box(values, radius), size, mode="bilinear", align_corners=False)
 
-    return (
-        fine(slopes.flatten(1, 2)).unflatten(1, (3, -1)).mul(guide[:, :, None]).sum(1).add(fine(rest)).clamp(0, 1)
-    )
+    return fine(slopes.flatten(1, 2)).unflatten(1, (3, -1)).mul(guide[:, :, None]).sum(1).add(fine(rest)).clamp(0, 1)
 
 
 def _box(values: Tensor, radius: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the upscaler is shown in training: sharp procedural pictures, and what a coarser grid and a camera leave of them."""
+"""What the upscaler is shown in training: sharp procedural pictures, and what a coarser grid leaves of them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def pictures(views: Views, light: Light, share: float = 0.5) -> PairSource:
         shown = _shown(views, light, max(1, math.ceil((count - flat) / 3)), generator)
         rough = torch.cat([shown.roughness, shown.metallic, shown.roughness], 1)
         parts = [shown.photo, shown.base_color, rough]
-        whole = torch.cat([p for p in torch.cat(parts).split(len(shown.photo))])[: count - flat]
+        # Of each kind alike, where they aren't all needed.
+        whole = torch.stack(parts, 1).flatten(0, 1)[: count - flat]
         sharp = _antialiased(torch.cat([leaves(flat, size, generator), whole]), generator)
         return Pairs(sharp, _coarse(sharp, generator))
 

@@ -1,11 +1,11 @@
-"""Trains a prior or an upscaler of our own on procedural scenes, on a CPU or on CUDA, until time or pictures are used up.
+"""Trains a prior or an upscaler of our own on procedural scenes, on a CPU or CUDA, until time or pictures are used up.
 
     python -m relight.diffusion.train material --out runs/material --minutes 240
     python -m relight.diffusion.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
     python -m relight.diffusion.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
 
-Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
-upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
+Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or upscaler.safetensors
+(averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
 """
 
 from __future__ import annotations
