@@ -5,9 +5,8 @@
 The coarse pictures are the sharp ones, halved by bicubic averaging without noise.  Photographs: every other one of
 multiview/{ngp_fox,nerd_gold_cape,strecha_fountain_p11} in RELIGHT_DATA (default ../shared/data), antialiased to 448
 pixels on their long side, so that neither JPEG's blocks nor a camera's colour filter are what is scored.  Two pixels
-at the border don't count.  Materials: base colour, roughness and metallic of held-out views from half the size, told the
-photograph, against bicubic and a guided filter.
-`speed`: coarse to sharp, seconds a million sharp pixels, one thread, against bicubic in the same run.
+at the border don't count.  Materials: base colour, roughness and metallic of held-out views from half the size, told
+the photograph, against bicubic and a guided filter.  Seconds are for a million sharp pixels on one thread.
 """
 
 from __future__ import annotations
@@ -96,7 +95,8 @@ def materials(shown: Frames, upscaler: Upscaler) -> dict[str, dict[str, float]]:
     truth, guide = halved(truth), halved(shown.photo)  # several rays a pixel
     coarse, inside = halved(truth), halved(shown.mask) > 0.5
     ways = {
-        "upscaler": upscaler(coarse, guide), "guided filter": guided_upsampling(coarse, guide), "bicubic": bicubic(coarse)
+        "upscaler": upscaler(coarse, guide), "guided filter": guided_upsampling(coarse, guide),
+        "bicubic": bicubic(coarse),
     }  # fmt: skip
     out = {}
     for name, found in ways.items():

@@ -30,8 +30,8 @@ TOGETHER = 16
 
 @dataclass(frozen=True)
 class Options:
-    """samples: of the prior, averaged.  steps: of each.  zooms: scales of crops beyond the whole picture, each twice the
-    last.  upsampling: "upscaler", "guided" (filter) or "bicubic".
+    """samples: of the prior, averaged.  steps: of each.  zooms: scales of crops beyond the whole picture, each twice
+    the last.  upsampling: "upscaler", "guided" (filter) or "bicubic".
     """
 
     samples: int = 8
@@ -189,8 +189,8 @@ def _blended(crops: Tensor, places: list[tuple[int, int]], size: tuple[int, int]
 
 
 def guided_upsampling(coarse: Tensor, guide: Tensor, radius: int = 2, smooth: float = 1e-3) -> Tensor:
-    """(B, C, H, W) of (B, C, h, w): in windows of 2 radius + 1 coarse pixels linear in the colours of the guide (B, 3, H,
-    W), the fast guided filter (He and Sun, arXiv 1505.00996).  smooth: variance of colours that counts as none.
+    """(B, C, H, W) of (B, C, h, w): in windows of 2 radius + 1 coarse pixels linear in the colours of the guide (B, 3,
+    H, W), the fast guided filter (He and Sun, arXiv 1505.00996).  smooth: variance of colours that counts as none.
     """
     small = stretched(guide, _size(coarse))
     mean_g, mean_c = _box(small, radius), _box(coarse, radius)

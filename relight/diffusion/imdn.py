@@ -1,8 +1,8 @@
 """The network of the upscaler: IMDN (Hui et al., ACM MM 2019).
 
-Three changes.  It adds to a bicubic enlargement.  A picture of the sharp size can be told: folded to the coarse grid, it
-is further channels of the input, so all of the work stays at the coarse size.  And what a block pays attention to can be
-handed in, so that the tiles of a picture agree: the paper's statistics are those of whatever it is shown.
+Three changes.  It adds to a bicubic enlargement.  A picture of the sharp size can be told: folded to the coarse grid,
+it is further channels of the input, so all of the work stays at the coarse size.  And what a block pays attention to
+can be handed in, so that the tiles of a picture agree: the paper's statistics are those of whatever it is shown.
 """
 
 from __future__ import annotations

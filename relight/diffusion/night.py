@@ -1,9 +1,10 @@
 """Pictures of the night: the glow and glare of lamps apart from what lies behind, fitted to the one picture.
 
-The terms are those of Jin, Yang and Tan, ECCV 2022 (arXiv 2207.10564): layers that add up to the picture; no edge in both
-(three scales); a grey mean of what is behind; light effects that are smooth to the second order; relative smoothness (Li
-and Brown, CVPR 2014) to say which layer a slope belongs to.  Two of their networks are left out.  Light effects are numbers
-on a coarse grid, which is as smooth, and the background is what they leave, so that the sum is exact at any size.
+The terms are those of Jin, Yang and Tan, ECCV 2022 (arXiv 2207.10564): layers that add up to the picture; no edge in
+both (three scales); a grey mean of what is behind; light effects that are smooth to the second order; relative
+smoothness (Li and Brown, CVPR 2014) to say which layer a slope belongs to.  Their two untrained networks are left out:
+light effects are numbers on a coarse grid, which is as smooth, and the background is what they leave, so that the sum
+is exact at any size.
 Nothing of their second, trained part is here: this takes glow away and brightens nothing.
 """
 
@@ -29,8 +30,8 @@ BRIGHT = 0.35
 
 @dataclass(frozen=True)
 class Weights:
-    """Of each term; the defaults of exclusion, grey and smooth are the paper's.  grey: until a half of the steps, then a
-    seventh.  flat: of the background's slopes, which glow explains better.  none: of light effects where it is dark.
+    """Of each term; the defaults of exclusion, grey and smooth are the paper's.  grey: until a half of the steps, then
+    a seventh.  flat: of the background's slopes, which glow explains better.  none: of light effects where it is dark.
     negative: of a background below 0.
     """
 

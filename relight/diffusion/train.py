@@ -4,8 +4,9 @@
     python -m relight.diffusion.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
     python -m relight.diffusion.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
 
-Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or upscaler.safetensors
-(averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
+Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
+upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors,
+the scenes.
 """
 
 from __future__ import annotations
