@@ -29,7 +29,7 @@ from relight.diffusion.pairs import halved
 from relight.diffusion.procedural.frames import Frames, frames, pool
 from relight.diffusion.procedural.views import Views, draw
 from relight.diffusion.train import lights
-from relight.diffusion.upscale import Upscaler, resized
+from relight.diffusion.upscale import Upscaler, bundled, resized
 from relight.export.images import write_image
 from relight.fit.evaluate import psnr
 from relight.fit.losses import mean_ssim
@@ -67,14 +67,14 @@ def scores(pictures: list[Tensor], ways: Mapping[str, Way]) -> dict[str, dict[st
     return {name: {"psnr": round(a / n, 3), "ssim": round(b / n, 4)} for name, (a, b) in sums.items()}
 
 
-def photographs(data: Path) -> dict[str, list[Tensor]]:
+def photographs(data: Path, count: int) -> dict[str, list[Tensor]]:
     """By capture."""
     out = {}
     for name in CAPTURES:
         paths = sorted(
             p for p in (data / "multiview" / name / "images").iterdir() if p.suffix.lower() in (".jpg", ".png")
         )
-        out[name] = [_even(read_image(p).rgb.permute(2, 0, 1)[None]) for p in paths[::2][:12]]
+        out[name] = [_even(read_image(p).rgb.permute(2, 0, 1)[None]) for p in paths[::2][: min(count, 12)]]
     return out
 
 
@@ -83,9 +83,9 @@ def _even(photo: Tensor) -> Tensor:
     return resized(photo, (round(photo.shape[2] * scale / 16) * 16, round(photo.shape[3] * scale / 16) * 16))
 
 
-def held_out(path: Path | None) -> Frames:
+def held_out(path: Path | None, count: int) -> Frames:
     """Views that weren't trained on, under lights that weren't."""
-    views = Views.load(path) if path is not None else draw(96, 128, HELD)
+    views = Views.load(path)[:count] if path is not None else draw(count, 128, HELD)
     return frames(views, pool(lights(24, HELD)), Generator().manual_seed(HELD))[0]
 
 
@@ -114,6 +114,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--views", type=Path, help="held-out views drawn earlier (else drawn: minutes)")
+    parser.add_argument("--count", type=int, default=48, help="of held-out views, and at most of photographs a capture")
     parser.add_argument("--weights", default="upscale", help="of pictures: a name or a file")
     parser.add_argument("--material-weights", default="upscale-material")
     parser.add_argument("--out", type=Path, help="folder for pictures side by side")
@@ -122,11 +123,11 @@ def main() -> None:
     data = Path(os.environ.get("RELIGHT_DATA", "../shared/data"))
     upscaler = Upscaler.load(arguments.weights)
     ways: dict[str, Way] = {"upscaler": upscaler, "bicubic": bicubic, "lanczos": lanczos}
-    shown = held_out(arguments.views)
+    shown = held_out(arguments.views, arguments.count)
     sets: dict[str, list[Tensor]] = {
         "procedural photographs": list(halved(shown.photo).split(1)),
         "procedural base colours": list(halved(shown.base_color).split(1)),
-        **photographs(data),
+        **photographs(data, arguments.count),
     }
     found = {name: scores(pictures, ways) for name, pictures in sets.items()}
     real = [found[name] for name in CAPTURES]
@@ -139,11 +140,14 @@ def main() -> None:
         begun = time.process_time()
         way(coarse)
         seconds[name] = round((time.process_time() - begun) / (4 * 256 * 256 / 1e6), 4)
+    told = {}
+    if Path(arguments.material_weights).is_file() or arguments.material_weights in bundled():
+        told["materials"] = materials(shown, Upscaler.load(arguments.material_weights))
     record(
         "upscale", gain, "dB over bicubic on real photographs, mean of three captures", peer="bicubic",
         detail={
             "title": "Upscaler, twice the size, against bicubic", **found,
-            "materials": materials(shown, Upscaler.load(arguments.material_weights)),
+            **told,
             "seconds a megapixel": seconds, "trained": upscaler.info,
         },
     )  # fmt: skip

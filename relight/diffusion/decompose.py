@@ -98,19 +98,19 @@ def decompose(
     options = Options() if options is None else options
     if prior.config.task != "material":
         raise PriorError(f"decompose: needs a prior of the task 'material', found {prior.config.task!r}")
+    way = options.upsampling
+    if way not in ("upscaler", "guided", "bicubic"):
+        raise PriorError(f"decompose: upsampling is upscaler, guided or bicubic, not {way!r}")
+    if way == "upscaler" and upscaler is None:
+        raise PriorError("decompose: this upsampling needs an upscaler of materials")
     found, spread = estimated(photo, prior, options, generator, progress)
-    size = _size(photo.picture)
-    picture = photo.picture.to(found)
-    if options.upsampling == "upscaler":
-        if upscaler is None:
-            raise PriorError("decompose: this upsampling needs an upscaler of materials")
-        maps = upscaler.to_size(found, size, picture)
-    elif options.upsampling == "guided":
-        maps = guided_upsampling(found, picture)
-    elif options.upsampling == "bicubic":
+    size, picture = _size(photo.picture), photo.picture.to(found)
+    if _size(found) == size or way == "bicubic":
         maps = resized(found, size)
+    elif way == "upscaler" and upscaler is not None:
+        maps = upscaler.to_size(found, size, picture)
     else:
-        raise PriorError(f"decompose: upsampling is upscaler, guided or bicubic, not {options.upsampling!r}")
+        maps = guided_upsampling(found, picture)
     return layered(photo, maps, resized(spread, size))
 
 

@@ -86,8 +86,9 @@ def separate(
         loss = (
             weights.exclusion * exclusion(background, glow)
             + grey * _cast(background)
-            + weights.smooth * _bends(glow)
-            + weights.flat * sum(slope.abs().mean() for slope in _slopes(background))
+            + weights.smooth * _bends(effects)
+            # In linear light, where taking away what is even leaves slopes as they are.
+            + weights.flat * sum(slope.abs().mean() for slope in _slopes(rest))
             + weights.none * ((1 - bright) * glow).mean()
             + weights.negative * (-rest).clamp_min(0).mean()
         )

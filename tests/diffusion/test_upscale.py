@@ -58,8 +58,8 @@ def test_tiles_leave_no_trace(guide):
 
 
 def test_a_network_sees_as_far_as_it_says():
-    network, shape = random(TINY), TINY
-    picture = torch.rand(1, 3, 64, 64, generator=generator())
+    network, shape = random(TINY).double(), TINY  # far away it sees less than float32 holds
+    picture = torch.rand(1, 3, 64, 64, generator=generator(), dtype=torch.float64)
     gates = network.gates(picture, None)
     other = picture.clone()
     other[..., 32, 32] += 0.5
@@ -74,7 +74,7 @@ def test_any_size_is_reached():
     picture = line.expand(1, 1, 16, 21)
     found = upscaler.to_size(picture, (45, 60), torch.rand(1, 3, 45, 60, generator=generator()))
     assert found.shape == (1, 1, 45, 60)
-    torch.testing.assert_close(found, resized(picture, (45, 60)), atol=0.01, rtol=0)
+    torch.testing.assert_close(found, resized(picture, (45, 60)), atol=0.02, rtol=0)
     assert upscaler.to_size(picture, (16, 21), torch.rand(1, 3, 16, 21)) is picture
 
 
@@ -108,7 +108,7 @@ def test_what_spoils_pictures():
     torch.testing.assert_close(jpeg_like(picture, 1e-6), picture, atol=1e-4, rtol=0)
     flat = torch.full((1, 3, 16, 16), 0.3)
     torch.testing.assert_close(jpeg_like(flat, 1e-3), flat, atol=1e-3, rtol=0)
-    assert 25 < psnr(jpeg_like(picture, 0.02), picture) < 45
+    assert 22 < psnr(jpeg_like(picture, 0.02), picture) < 45
     assert psnr(smoothed(picture, 0.5), picture) > psnr(smoothed(picture, 1.5), picture)
     assert smoothed(picture, 0) is picture
     torch.testing.assert_close(smoothed(flat, 2.0), flat)
@@ -148,10 +148,10 @@ def test_training_teaches_more_than_bicubic(tmp_path: Path, monkeypatch: pytest.
         sharp = (0.5 + signed / slope.norm(dim=1)).clamp(0, 1)[:, None]
         return Pairs(sharp, halved(sharp))
 
-    made = train("upscale", edges, Plan(pictures=8 * 60, batch=8, rate=8e-3), tmp_path, torch.device("cpu"))
+    made = train("upscale", edges, Plan(pictures=8 * 150, batch=8, rate=8e-3), tmp_path, torch.device("cpu"))
     pairs = edges(16, generator(9))
     assert psnr(made(pairs.coarse), pairs.sharp) > psnr(resized(pairs.coarse, (24, 24)), pairs.sharp) + 1
-    assert Upscaler.load(tmp_path / "upscaler.safetensors").info["pictures"] == "480"
+    assert Upscaler.load(tmp_path / "upscaler.safetensors").info["pictures"] == "1200"
 
 
 def test_the_bundled_one_beats_bicubic():
