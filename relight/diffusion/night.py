@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, softplus
+from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, softplus
 
 from relight.diffusion.upscale import resized
 from relight.shading.color import linear_to_srgb, srgb_to_linear
@@ -24,22 +24,22 @@ SCALES = 3
 """At which edges are compared, each half the last."""
 SHARP = 10.0
 """Slope in display values, times this, at which an edge is nearly a whole one."""
-BRIGHT = 0.35
-"""Width of the measure of light effects: exp(-(1 - least of RGB) ** 2 / (2 BRIGHT ** 2))."""
+BRIGHT, LAMP = 0.35, 0.3
+"""exp(-(1 - least of RGB) ** 2 / (2 BRIGHT ** 2)) measures light effects, which are there above LAMP."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of each term; the defaults of exclusion, grey and smooth are the paper's.  grey: until a half of the steps, then
-    a seventh.  flat: of the background's slopes, which glow explains better.  none: of light effects where it is dark.
-    negative: of a background below 0.
+    """Of each term; the defaults of exclusion, grey and smooth are the paper's (for grey, that of its later steps).
+    flat: of the background's slopes, which glow explains better.  far: of light effects far from lamps.  negative: of a
+    background below 0.
     """
 
     exclusion: float = 0.01
-    grey: float = 0.07
+    grey: float = 0.01
     smooth: float = 1.0
     flat: float = 0.3
-    none: float = 0.02
+    far: float = 0.05
     negative: float = 5.0
 
 
@@ -71,25 +71,25 @@ def separate(
     size = max(8, round(height * scale)), max(8, round(width * scale))
     shown = resized(photo[None], size)
     light = srgb_to_linear(shown)
-    bright = torch.exp(-((1 - shown.amin(1, keepdim=True)) ** 2) / (2 * BRIGHT**2))
     grid = (max(4, size[0] // cell + 3), max(4, size[1] // cell + 3))
-    # Glow begins as a part of what is smooth in the picture, so both layers have slopes to be pulled apart by.
-    begin = interpolate(light, grid, mode="area") * 0.3
+    near = nearness(shown, grid)
+    # Glow begins as a part of what is smooth about lamps, so both layers have slopes to be pulled apart by.
+    begin = interpolate(light, grid, mode="area") * 0.3 * near
     hidden = torch.log(torch.expm1(begin.clamp_min(1e-4))).requires_grad_(True)
     optimiser = torch.optim.Adam([hidden], lr=0.1)
     for step in range(steps):
-        effects = _stretched(softplus(hidden), size)
+        coarse = softplus(hidden)
+        effects = _stretched(coarse, size)
         rest = light - effects
         background = linear_to_srgb(rest.clamp_min(1e-4))
         glow = linear_to_srgb(effects.clamp_min(1e-4))
-        grey = weights.grey if step < steps / 2 else weights.grey / 7
         loss = (
             weights.exclusion * exclusion(background, glow)
-            + grey * _cast(background)
+            + weights.grey * _cast(background)
             + weights.smooth * _bends(effects)
             # In linear light, where taking away what is even leaves slopes as they are.
             + weights.flat * sum(slope.abs().mean() for slope in _slopes(rest))
-            + weights.none * ((1 - bright) * glow).mean()
+            + weights.far * ((1 - near) * coarse).mean()
             + weights.negative * (-rest).clamp_min(0).mean()
         )
         optimiser.zero_grad()
@@ -115,6 +115,21 @@ def exclusion(one: Tensor, other: Tensor) -> Tensor:
             total = total + product.square().mean().clamp_min(1e-12).sqrt()
         one, other = avg_pool2d(one, 2), avg_pool2d(other, 2)
     return total / SCALES
+
+
+def nearness(shown: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(1, 1, *grid), 1 at lamps, 1 / e a quarter of the shorter side away from the nearest, 0 where there are none.
+
+    Lamps are what is nearly white in a (1, 3, H, W) picture: the paper's measure of light effects, above 0.3.
+    """
+    measure = torch.exp(-((1 - shown.amin(1, keepdim=True)) ** 2) / (2 * BRIGHT**2))
+    lamps = adaptive_max_pool2d(measure, grid)[0, 0] > LAMP
+    rows, columns = torch.meshgrid(*(torch.arange(n) / min(grid) for n in grid), indexing="ij")
+    places = torch.stack([rows, columns], -1).to(shown)
+    if not bool(lamps.any()):
+        return shown.new_zeros(1, 1, *grid)
+    away = torch.cdist(places.reshape(-1, 2), places[lamps]).amin(1)
+    return torch.exp(-4 * away).view(1, 1, *grid)
 
 
 def _cast(picture: Tensor) -> Tensor:
