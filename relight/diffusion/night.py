@@ -26,6 +26,8 @@ SHARP = 10.0
 """Slope in display values, times this, at which an edge is nearly a whole one."""
 BRIGHT, LAMP = 0.35, 0.3
 """exp(-(1 - least of RGB) ** 2 / (2 BRIGHT ** 2)) measures light effects, which are there above LAMP."""
+NEARBY = 0.8
+"""How much less light effects are held down at lamps than where none are."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def separate(
     *,
     steps: int = 300,
     side: int = 192,
-    cell: int = 6,
+    cells: int = 32,
     weights: Weights | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Night:
     """Layers of a (3, H, W) picture, sRGB-encoded, 0 to 1.
 
-    side: pixels of the longer side that are fitted; light effects are stretched to the picture's own size.  cell: of
-    those pixels, between the numbers that light effects are.  progress: steps done, and of how many.
+    side: pixels of the longer side that are fitted; light effects are stretched to the picture's own size.  cells: how
+    many numbers light effects are along it.  progress: steps done, and of how many.
     """
     weights = Weights() if weights is None else weights
     height, width = photo.shape[1:]
@@ -71,7 +73,7 @@ def separate(
     size = max(8, round(height * scale)), max(8, round(width * scale))
     shown = resized(photo[None], size)
     light = srgb_to_linear(shown)
-    grid = (max(4, size[0] // cell + 3), max(4, size[1] // cell + 3))
+    grid = (max(4, round(cells * size[0] / max(size))), max(4, round(cells * size[1] / max(size))))
     near = nearness(shown, grid)
     # Glow begins as a part of what is smooth about lamps, so both layers have slopes to be pulled apart by.
     begin = interpolate(light, grid, mode="area") * 0.3 * near
@@ -89,7 +91,7 @@ def separate(
             + weights.smooth * _bends(effects)
             # In linear light, where taking away what is even leaves slopes as they are.
             + weights.flat * sum(slope.abs().mean() for slope in _slopes(rest))
-            + weights.far * ((1 - near) * coarse).mean()
+            + weights.far * ((1 - NEARBY * near) * coarse).mean()
             + weights.negative * (-rest).clamp_min(0).mean()
         )
         optimiser.zero_grad()
