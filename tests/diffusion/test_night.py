@@ -35,12 +35,12 @@ def error(found: Tensor, expected: Tensor) -> float:
 
 def test_without_its_light_effects_a_night_is_nearer_to_the_truth():
     gains = []
-    for seed in range(3):
+    for seed in (20, 21, 22):
         background, glow = night(seed)
         seen = (background + glow).clamp(0, 1)
         told: list[tuple[int, int]] = []
-        layers = separate(linear_to_srgb(seen), steps=120, progress=lambda *p, to=told: to.append(p))
-        assert told[-1] == (120, 120)
+        layers = separate(linear_to_srgb(seen), steps=100, progress=lambda *p, to=told: to.append(p))
+        assert told[-1] == (100, 100)
         torch.testing.assert_close(layers.background + layers.effects, seen, atol=1e-5, rtol=0)
         assert layers.background.min() >= 0 and layers.effects.min() >= 0
         gains.append(10 * math.log10(error(seen, background) / error(layers.background, background)))
