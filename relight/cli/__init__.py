@@ -20,6 +20,7 @@ VERBS = (
     "eval",
     "render",
     "select",
+    "decompose",
     "export",
     "convert",
     "compress",

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Generator, Tensor
 
-from relight.atomic import replacing
+from relight.diffusion import kept
 from relight.diffusion.network import Config, Network, PriorError, indices
 from relight.diffusion.protocol import NOTHING, Condition
-from relight.plugins import did_you_mean
-
-BUNDLED = Path(__file__).parent / "weights"
 
 
 class Prior:
@@ -36,31 +30,12 @@ class Prior:
 
         Raises PriorError.
         """
-        path = BUNDLED / f"{source}.safetensors" if str(source) in bundled() else Path(source)
-        if not path.is_file():
-            hint = did_you_mean(str(source), bundled())
-            raise PriorError(f"prior {str(source)!r}: neither a file nor one that comes with relight{hint}")
-        try:
-            with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            config = Config.of(json.loads(said["config"]))
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise PriorError(
-                f"{path}: not the weights of a prior ({error}); python -m relight.diffusion.train makes one"
-            ) from error
-        network = Network(config)
-        try:
-            network.load_state_dict({name: value.float() for name, value in tensors.items()})
-        except RuntimeError as error:
-            raise PriorError(f"{path}: its weights don't fit what it says it is: {error}") from error
-        return Prior(network.to(device), {k: v for k, v in said.items() if k != "config"})
+        network, info = kept.read(source, "config", "prior", lambda values: Network(Config.of(values)))
+        return Prior(network.to(device), info)
 
     def save(self, path: Path) -> None:
         """In half precision, with what it is."""
-        tensors = {name: value.half().contiguous() for name, value in self.network.state_dict().items()}
-        with replacing(path) as part:
-            save_file(tensors, part, {**self.info, "config": json.dumps(self.config.json)})
+        kept.write(path, self.network, "config", self.config.json, self.info)
 
     @property
     def device(self) -> torch.device:
@@ -155,4 +130,4 @@ class Prior:
 
 def bundled() -> list[str]:
     """Names of the priors that come with the package."""
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+    return kept.bundled("config")

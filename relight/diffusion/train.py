@@ -1,11 +1,13 @@
-"""Trains a prior of our own on procedural scenes, on a CPU or on CUDA, until time or pictures are used up.
+"""Trains a prior or an upscaler of our own on procedural scenes, on a CPU or CUDA, until time or pictures are used up.
 
     python -m relight.diffusion.train material --out runs/material --minutes 240
     python -m relight.diffusion.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
     python -m relight.diffusion.train panorama --out runs/panorama --minutes 240 --lights 8000
+    python -m relight.diffusion.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
 
-Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors (averaged weights in
-half precision), training.jsonl, loss.png, samples.png and views.safetensors, the scenes.
+Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
+upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors,
+the scenes.
 """
 
 from __future__ import annotations
@@ -18,26 +20,30 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from relight.atomic import replacing
-from relight.diffusion.batches import BATCHES, Batch, Batches
+from relight.diffusion.batches import BATCHES, Batch
 from relight.diffusion.flow import flow_loss, step_loss
+from relight.diffusion.imdn import Imdn
 from relight.diffusion.network import Network, PriorError
+from relight.diffusion.pairs import PAIRS
 from relight.diffusion.prior import Prior
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.procedural.frames import pool
 from relight.diffusion.procedural.pano_views import panoramas
 from relight.diffusion.procedural.views import Views, draw
 from relight.diffusion.tasks import TASKS
+from relight.diffusion.upscale import UPSCALERS, Upscaler, charbonnier
 from relight.shading.environment import Environment
 
 STEPPED = 1 / 8
@@ -67,9 +73,12 @@ class Plan:
 class Training:
     """What changes while a prior is trained, and how it is kept."""
 
-    def __init__(self, network: Network, plan: Plan, folder: Path, device: torch.device):
-        self.network, self.plan, self.folder, self.device = network.to(device).train(), plan, folder, device
-        self.average = deepcopy(network).eval().requires_grad_(False)
+    file = "prior.safetensors"
+
+    def __init__(self, network: nn.Module, plan: Plan, folder: Path, device: torch.device):
+        self.network: Any = network.to(device).train()
+        self.plan, self.folder, self.device = plan, folder, device
+        self.average: Any = deepcopy(network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.step, self.seconds = 0, 0.0
 
@@ -82,15 +91,10 @@ class Training:
     def learn(self, batch: Batch) -> dict[str, float]:
         """One step.  The loss of each kind."""
         begun = time.perf_counter()
-        generator = Generator().manual_seed(self.plan.seed * 7919 + self.step)
-        network, tokens = self.network, self.network.tokens(batch.words)
-        long = max(1, round(STEPPED * len(batch.picture)))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
-            picture, maps, said, weight = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
-            stepped = step_loss(network, self.average, picture, maps, said, weight, generator)
+        losses = self.losses(batch, Generator().manual_seed(self.plan.seed * 7919 + self.step))
+        network = self.network
         self.optimiser.zero_grad(set_to_none=True)
-        (flow + STEPPED * stepped).backward()
+        torch.stack([weight * loss for weight, loss in losses.values()]).sum().backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         warm = min(1.0, (self.step + 1) / 200)
         cosine = 1 / 30 + (1 - 1 / 30) * 0.5 * (1 + math.cos(math.pi * self.done))
@@ -104,7 +108,17 @@ class Training:
                 mean.lerp_(value, share)
         self.step += 1
         self.seconds += time.perf_counter() - begun
-        return {"flow loss": float(flow.detach()), "long step loss": float(stepped.detach())}
+        return {name: float(loss.detach()) for name, (_, loss) in losses.items()}
+
+    def losses(self, batch: Any, generator: Generator) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each, by name."""
+        network, tokens = self.network, self.network.tokens(batch.words)
+        long = max(1, round(STEPPED * len(batch.picture)))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
+            picture, maps, said, weight = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
+            stepped = step_loss(network, self.average, picture, maps, said, weight, generator)
+        return {"flow loss": (1.0, flow), "long step loss": (STEPPED, stepped)}
 
     def save(self) -> None:
         """A checkpoint, and the prior as it is."""
@@ -118,7 +132,7 @@ class Training:
         said = {"step": str(self.step), "seconds": str(self.seconds)}
         with replacing(self.folder / "checkpoint.safetensors") as part:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
-        self.prior().save(self.folder / "prior.safetensors")
+        self.made().save(self.folder / self.file)
         plot(self.folder)
 
     def restore(self) -> None:
@@ -142,15 +156,35 @@ class Training:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
         self.step, self.seconds = int(said["step"]), float(said["seconds"])
 
-    def prior(self) -> Prior:
+    def made(self) -> Any:
         """The averaged weights."""
-        info = {"pictures": str(self.step * self.plan.batch), "minutes": f"{self.seconds / 60:.1f}"}
-        return Prior(deepcopy(self.average), info)
+        return Prior(deepcopy(self.average), self.info)
+
+    @property
+    def info(self) -> dict[str, str]:
+        """What its file says of how it was made."""
+        return {"pictures": str(self.step * self.plan.batch), "minutes": f"{self.seconds / 60:.1f}"}
 
 
-def drawn(batches: Batches, plan: Plan, first: int) -> Iterator[Batch]:
+class Sharpening(Training):
+    """The same for an upscaler."""
+
+    file = "upscaler.safetensors"
+
+    def losses(self, batch: Any, generator: Generator) -> dict[str, tuple[float, Tensor]]:
+        """See `Training.losses`."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            found = self.network(batch.coarse, batch.guide)
+        return {"sharp loss": (1.0, charbonnier(found.float(), batch.sharp))}
+
+    def made(self) -> Any:
+        """See `Training.made`."""
+        return Upscaler(deepcopy(self.average), self.info)
+
+
+def drawn(batches: Callable[[int, Generator], Any], plan: Plan, first: int) -> Iterator[Any]:
     """Batches from the `first` step on, drawn by another thread; the same for the same seed, whoever is faster."""
-    waiting: queue.Queue[Batch | Exception] = queue.Queue(AHEAD)
+    waiting: queue.Queue[Any] = queue.Queue(AHEAD)
     stop = threading.Event()
 
     def work() -> None:
@@ -158,7 +192,7 @@ def drawn(batches: Batches, plan: Plan, first: int) -> Iterator[Batch]:
         while not stop.is_set():
             try:
                 with torch.no_grad():
-                    made: Batch | Exception = batches(plan.batch, Generator().manual_seed(plan.seed * 104729 + number))
+                    made = batches(plan.batch, Generator().manual_seed(plan.seed * 104729 + number))
             except Exception as error:  # told where it is waited for
                 made = error
             while not stop.is_set():
@@ -183,11 +217,18 @@ def drawn(batches: Batches, plan: Plan, first: int) -> Iterator[Batch]:
         thread.join()
 
 
-def train(task: str, batches: Batches, plan: Plan, folder: Path, device: torch.device) -> Prior:
+def begun(task: str, plan: Plan, folder: Path, device: torch.device) -> Training:
+    """A training that hasn't taken a step."""
+    if task in UPSCALERS:
+        return Sharpening(Imdn(UPSCALERS[task].shape), plan, folder, device)
+    return Training(Network(TASKS[task].config()), plan, folder, device)
+
+
+def train(task: str, batches: Callable[[int, Generator], Any], plan: Plan, folder: Path, device: torch.device) -> Any:
     """Trains, tells how far it is, keeps checkpoints.  Ctrl-C saves and ends."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    training = Training(Network(TASKS[task].config()), plan, folder, device)
+    training = begun(task, plan, folder, device)
     training.restore()
     reported, saved = time.monotonic(), time.monotonic()
     sums: dict[str, float] = {}
@@ -218,7 +259,7 @@ def train(task: str, batches: Batches, plan: Plan, folder: Path, device: torch.d
     finally:
         source.close()  # type: ignore[attr-defined]
         training.save()
-    return training.prior()
+    return training.made()
 
 
 def tell(text: str) -> None:
@@ -237,7 +278,7 @@ def plot(folder: Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name in ("flow loss", "long step loss"):
+    for name in (n for n in lines[0] if n.endswith("loss")):
         axes.plot([x["pictures"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
     axes.set(xlabel="pictures shown", yscale="log")
     axes.legend()
@@ -279,7 +320,8 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("prior", choices=sorted(TASKS), help="; ".join(f"{n}: {t.about}" for n, t in TASKS.items()))
+    tasks = {**TASKS, **UPSCALERS}
+    parser.add_argument("prior", choices=sorted(tasks), help="; ".join(f"{n}: {t.about}" for n, t in tasks.items()))
     parser.add_argument("--out", type=Path, required=True, help="folder; one that was begun is gone on with")
     parser.add_argument(
         "--minutes", type=float, default=math.inf, help="of training, earlier runs in the folder included"
@@ -310,7 +352,7 @@ def main() -> None:
             views = scenes(
                 arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
             )
-            batches = BATCHES[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
+            batches = {**BATCHES, **PAIRS}[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
         train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
     except PriorError as error:
         tell(str(error))
