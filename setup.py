@@ -5,5 +5,10 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["relight", "relight.*"]), "relight.viewer", "relight.viewer.web"],
     package_dir={"relight.viewer": "viewer"},
-    package_data={"relight": ["py.typed"], "relight.viewer": ["*.js"], "relight.viewer.web": ["*.html", "*.js"]},
+    package_data={
+        "relight": ["py.typed"],
+        "relight.diffusion": ["weights/*"],
+        "relight.viewer": ["*.js"],
+        "relight.viewer.web": ["*.html", "*.js"],
+    },
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import BackendUnavailableError
+from relight.fit.feature_space import likeness, principal_colors
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -26,7 +27,6 @@ from relight.shading.shade import SplitSum, shade
 from relight.shading.tracing import Tracer
 
 from .display import LIT, MODES, NEED_FEATURES, NEED_MATERIALS, Display, Lighting
-from .features import principal_colors, similarity
 from .lights import Lamps
 from .painter import CHUNK, SAMPLES, STEPS, Painter, Superseded, lobe, near_to_far, over
 
@@ -147,7 +147,10 @@ class SplatPainter(Painter):
                 self._principal.append(principal_colors(feature))
             return self._principal[0]
         dim = 0.4 * sh.to_constant(self.gaussians.sh[:, 0]).mean(1, keepdim=True).clamp(0, 1).expand(-1, 3)
-        return torch.lerp(dim, torch.tensor(SELECTED), similarity(feature, self.selected)[:, None] ** 2)
+        if self.selected is None:
+            return dim
+        like = likeness(feature, self.selected).clamp(0, 1)[:, None]
+        return torch.lerp(dim, torch.tensor(SELECTED), like**2)
 
     def _shapes(self, camera: Camera, mode: str) -> tuple[Tensor, Tensor]:
         """Centres as dots, or the surface at one standard deviation as a solid, lit from the eye."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 SELECTED = (1.0, 0.45, 0.05)
 """sRGB-encoded: what is laid over a selection."""
-WIDTH = 2.0
-"""Standard deviations of a feature's principal component that black and white are from the middle."""
 CHANNELS = {"features": ("feature", "features"), "selection": ("selection", "select")}
 """What is shown: the channel, and the stage that gives it."""
 
@@ -29,7 +27,7 @@ def channel_painter(
     MissingPartError."""
     import torch
 
-    from relight.fit.uplift import principal
+    from relight.fit.feature_space import principal_colors
     from relight.render.splats import render
 
     channel, stage = CHANNELS[name]
@@ -37,10 +35,7 @@ def channel_painter(
         raise MissingPartError(f"--show {name}: the splat has none; run the stage {stage} first")
     values = gaussians.channels[channel].float()
     if name == "features":
-        mean, directions, _ = principal(values, min(3, values.shape[1]))
-        values = (values - mean) @ directions.T
-        values = (0.5 + 0.5 * values / (WIDTH * values.std(0)).clamp_min(1e-6)).clamp(0, 1)
-        values = torch.cat([values, torch.full((len(values), 3 - values.shape[1]), 0.5).to(values)], 1)
+        values = principal_colors(values)
 
     def features(camera: Camera) -> tuple[Tensor, Tensor]:
         image = rasterizer.rasterize(gaussians, camera, values, options)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from relight.compress.codec import Recipe, Table
 from relight.compress.score import Judge, Score
-from relight.compress.search import Rung, Target
+from relight.compress.search import Rung, Target, polishings
 from relight.geometry import sh
 
 QUANTISED = 0.1
@@ -51,9 +51,10 @@ class Budget:
         return self.table.within_error(slack * left, count, rest)
 
     def polished(self, rungs: Sequence[Rung], index: int) -> Recipe:
-        """Of a trial that is to be polished: more error than fits at first, as some is mended; then no more."""
+        """Of a trial that is to be polished: more error than fits at first, as some is mended; then no more.  Of one
+        that missed its target, or was polished, what it has."""
         start = rungs[index]
-        if self.table is None or start.kind == "polish":
+        if self.table is None or start.kind == "polish" or not self.target.met(start):
             return start.recipe
-        bold = BOLD[min(sum(r.kind == "polish" for r in rungs), len(BOLD) - 1)]
+        bold = BOLD[min(polishings(rungs, start), len(BOLD) - 1)]
         return self.recipe(start.count, start.degree, start.fitted, bold)

@@ -14,6 +14,8 @@ FEWEST = 64
 """Gaussians, below which nothing is tried."""
 DEEPER, LEFT = 4, 0.8
 """Prunings that may follow a polishing, each polished itself, and the share of the Gaussians that one leaves."""
+NARROW = 1.3
+"""Of `Target.drop`, what a trial loses at most that polishing is expected to mend."""
 Kind: TypeAlias = Literal["prune", "degree", "between", "polish"]
 
 
@@ -42,6 +44,13 @@ class Target:
             if self.met(rung) and (found is None or self.better(rung, found)):
                 found = rung
         return found
+
+    def narrow_miss(self, rungs: Sequence[Rung]) -> Rung | None:
+        """The smallest of the trials that lose a little too much and are smaller than the best; None without one."""
+        best, drop = self.best(rungs), self.drop or 0.0
+        missed = [r for r in rungs if r.kind != "polish" and drop < r.packed.drop <= NARROW * drop]
+        missed = [r for r in missed if best is None or r.size < best.size]
+        return min(missed, key=lambda r: r.size, default=None)
 
 
 @dataclass(frozen=True)
@@ -81,29 +90,37 @@ def next_task(
 
     visible: Gaussians that any camera sees, the most that are kept.  degree: of the splat's SH.  keep: share that a
     pruning leaves.  between: trials between the best and the next smaller one.  polish: trials of the
-    best, until one keeps to the target; what is polished is pruned further while it does.
+    best, until one keeps to the target; what is polished is pruned further while it does.  A narrow miss is polished
+    before.
     """
     pruned = [r for r in rungs if r.kind == "prune"]
     if (task := _pruning(pruned, target, visible, degree, keep)) is not None:
         return task
     best = target.best(rungs)
-    if best is None:
-        return None
-    others = [r for r in rungs if r.kind == "degree"]
-    if lower_degree and best.degree and (not others or others[-1] is best):
-        return Task("degree", best.count, best.degree - 1, best.index)
-    if target.count is None and sum(r.kind == "between" for r in rungs) < between:
-        smaller = [r.count for r in rungs if r.count < best.count]
-        middle = round(math.sqrt(best.count * max(smaller, default=max(1, round(keep * best.count)))))
-        if FEWEST <= middle < best.count:
-            return Task("between", middle, best.degree, best.index)
+    if best is not None:
+        others = [r for r in rungs if r.kind == "degree"]
+        if lower_degree and best.degree and (not others or others[-1] is best):
+            return Task("degree", best.count, best.degree - 1, best.index)
+        if target.count is None and sum(r.kind == "between" for r in rungs) < between:
+            smaller = [r.count for r in rungs if r.count < best.count]
+            middle = round(math.sqrt(best.count * max(smaller, default=max(1, round(keep * best.count)))))
+            if FEWEST <= middle < best.count:
+                return Task("between", middle, best.degree, best.index)
     polished = [r for r in rungs if r.kind == "polish"]
-    if best.kind != "polish":
-        return Task("polish", best.count, best.degree, best.index) if len(polished) < polish else None
+    if best is None or best.kind != "polish":
+        for rung, most in ((target.narrow_miss(rungs), min(polish, 1)), (best, polish)):
+            if rung is not None and polishings(rungs, rung) < most:
+                return Task("polish", rung.count, rung.degree, rung.index)
+        return None
     # It mends what was lost, so that more can go.
     goes_on = target.drop is not None and polished[-1] is best and len(polished) < polish + DEEPER
     fewer = round(LEFT * best.count)
     return Task("polish", fewer, best.degree, best.index) if goes_on and fewer >= FEWEST else None
+
+
+def polishings(rungs: Sequence[Rung], of: Rung) -> int:
+    """How often a trial was polished."""
+    return sum(r.kind == "polish" and (r.count, r.degree) == (of.count, of.degree) for r in rungs)
 
 
 def _pruning(pruned: Sequence[Rung], target: Target, visible: int, degree: int, keep: float) -> Task | None:

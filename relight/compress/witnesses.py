@@ -10,6 +10,7 @@ from relight.compress.cameras import around
 from relight.compress.looks import Looks
 from relight.compress.recover import Teacher
 from relight.compress.score import Judge
+from relight.geometry.camera import evenly
 from relight.geometry.gaussians import Gaussians
 from relight.render.relit import has_materials
 from relight.scene import Scene
@@ -45,15 +46,10 @@ def witnesses(
         teaching = around(original, cameras, size=view_size, seed=seed)
     teacher = Teacher(original, teaching, looks, torch.tensor(scene.frame.center), light, photos)
     if taken is not None and len(taken.test):
-        some = replace(taken.test, views=tuple(taken.test[i] for i in spread(len(taken.test), views)))
+        some = replace(taken.test, views=tuple(taken.test[i] for i in evenly(len(taken.test), views)))
         judging, known = [some.camera(i).to(device) for i in range(len(some))], None if light is not None else some
     else:
         judging, known = around(original, views, size=view_size, seed=seed + 1), None
     reported = [r.metrics["train_psnr"] for r in scene.history if "train_psnr" in r.metrics]
     judge = Judge(original, judging, looks, photos=known, light=light, assumed=reported[-1] if reported else assumed)
     return teacher, judge
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most so many indices, evenly over `count`."""
-    return torch.linspace(0, count - 1, min(count, most)).round().long().unique().tolist()

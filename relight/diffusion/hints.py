@@ -65,10 +65,12 @@ class Seen:
         return self.light.reflection(directions, roughness) * seen + (1 - seen) * self._neighbours
 
     def sample_light(self, position: Tensor, u: Tensor) -> LightSample:
-        """Not sampled: what is open is known for a few directions only."""
-        raise NotImplementedError("Seen: shaded by SplitSum, which needs no samples of it")
+        """The environment's, without what obstructs it: bits of sky are too coarse for samples."""
+        return self.light.sample_light(position, u)  # type: ignore[attr-defined]
 
-    hit = sample_light
+    def hit(self, position: Tensor, direction: Tensor) -> LightSample:
+        """See `sample_light`."""
+        return self.light.hit(position, direction)  # type: ignore[attr-defined]
 
     @property
     def _neighbours(self) -> Tensor:

@@ -84,6 +84,16 @@ class Prior:
         """What a straight step from t to an earlier time should aim at: see `samplers.FlowMap`."""
         return self._asked(noisy, t, t - until, condition)
 
+    @torch.no_grad()
+    def expected(self, condition: Condition, shape: tuple[int, int, int]) -> Tensor:
+        """(B, channels, H, W), -1 to 1: the mean of what `sample` might give, by one call; blurred where they differ.
+
+        The least squared error that one answer can have; a sample looks more like the real thing.  The network is shown
+        no noise at all in place of pure noise, which tells as little and disturbs less.
+        """
+        blank = torch.zeros(shape[0], self.channels, *shape[1:], device=self.device)
+        return self.clean(blank, torch.ones(shape[0], device=self.device), condition).clamp(-1, 1)
+
     def _asked(self, noisy: Tensor, t: Tensor, step: Tensor, condition: Condition) -> Tensor:
         self._check(noisy, condition)
         unit = self.config.patch * 2 ** (len(self.config.widths) - 1)

@@ -87,8 +87,7 @@ def _judged(trials: Trials, albedo: Tensor, prior: Prior) -> Beginning:
         other = judge(trials, prior.segments)
         if prior.by == "features" or other.left < verdict.left:
             shares, verdict = prior.segments, other
-    found = zip((verdict.metallic, verdict.roughness), (prior.metallic, prior.roughness), strict=True)
-    metal, rough = (torch.where(x.isfinite(), x, otherwise).clamp(0.03, 0.97) for x, otherwise in found)
+    metal, rough = verdict.kinds(prior.metallic, prior.roughness)
     return Beginning(albedo, colors, shares, metal, rough.minimum(1 - metal * (1 - SMOOTH)))
 
 

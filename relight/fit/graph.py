@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.fit.uplift import SEEN, Seen, uplift
+from relight.geometry.camera import evenly
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
 from relight.render.splats import render
@@ -137,7 +138,7 @@ def seen_surface(rasterizer: SplatRasterizer, gaussians: Gaussians, views: Views
     gaussians, device = gaussians.detach(), gaussians.means.device
     pictures = []
     with torch.no_grad():
-        for index in range(0, len(views), max(1, len(views) // PICTURES)):
+        for index in evenly(len(views), PICTURES):
             camera = views.camera(index).to(device)
             image = render(rasterizer, gaussians, camera, options=options, normals=True)
             assert image.normals is not None

@@ -13,16 +13,11 @@ import torch
 from torch import Tensor
 
 from relight.fit.places import FEWEST, LEVELS, Sighting
-from relight.shading.microfacet import directional_albedo
 
-COAT = 0.04
-"""Reflectance of dielectrics."""
 METALS = (0.0, 0.5, 1.0)
 """Metallic that is tried."""
 METAL = 0.3
 """Of its brightest channel, what a metal reflects at least."""
-DARK = 0.1
-"""Linear radiance, where an error counts half of what it counts in the dark: errors count relative to brightness."""
 EVIDENCE = 0.02
 """Share of the error that metal must take away to be believed."""
 MIDDLE, STEEP = 0.35, 12.0
@@ -31,6 +26,8 @@ metal is as likely as not."""
 TELLING = 0.97
 """Share of the error of plain colour that the best trial may leave, to tell a roughness."""
 
+POSSIBLE = (0.03, 0.97)
+"""Metallic and roughness of kinds, from which steps of a gradient still lead away."""
 TURNED = 0.25
 """Change of metallic after which base colour is found anew."""
 
@@ -55,7 +52,7 @@ class Trials:
         squares = products = rests = plain = count = torch.zeros(())
         for place in sightings:
             radiance, seen, mirrored = place.radiance, place.seen, place.mirrored
-            weight = seen[:, None] / (radiance.mean(-1, keepdim=True) + DARK) ** 2
+            weight = seen[:, None] * place.weight
             fits = [_squares(place, mirrored[i], level, metal) for i, level in enumerate(LEVELS) for metal in METALS]
             count = count + seen
             plain = plain + torch.stack([torch.ones_like(radiance), radiance, radiance * radiance]) * weight
@@ -75,9 +72,9 @@ class Trials:
 
 def _squares(place: Sighting, mirrored: Tensor, level: float, metal: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of radiance = color x colored + coat: colored squared, colored x rest, and rest squared, each (N, 3)."""
-    a, b = (t[:, None] for t in directional_albedo(place.facing, torch.full_like(place.facing, level)))
-    colored = metal * a * mirrored + (1 - metal) * place.irradiance
-    rest = place.radiance - (COAT * (1 - metal) * a + b) * mirrored
+    tinted, coat = place.mirrors(metal, torch.full_like(place.facing, level))
+    colored = tinted * mirrored + (1 - metal) * place.irradiance
+    rest = place.radiance - coat * mirrored
     return colored * colored, colored * rest, rest * rest
 
 
@@ -90,6 +87,19 @@ class Verdict:
     roughness: Tensor
     base_color: Tensor
     left: float
+
+    def kinds(self, metallic: Tensor | float, roughness: Tensor | float) -> tuple[Tensor, Tensor]:
+        """(K,) metallic and roughness, within `POSSIBLE`; these, (K,) or one for all, where photographs do not tell."""
+        pairs = (self.metallic, metallic), (self.roughness, roughness)
+        metal, rough = (torch.where(found.isfinite(), found, known).clamp(*POSSIBLE) for found, known in pairs)
+        return metal, rough
+
+
+def repainted(base_color: Tensor, found: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """(N, 3) `base_color` of places, but `found` where metallic, (N,) before and after a verdict, is another by far and
+    photographs tell: a base colour is right for one metallic.  Not finite is not told; any units, both the same."""
+    turned = ((after - before).abs() > TURNED)[:, None] & found.isfinite()
+    return torch.where(turned, found, base_color)
 
 
 def judge(trials: Trials, shares: Tensor) -> Verdict:

@@ -14,11 +14,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from relight.fit.judge import COAT, DARK
 from relight.fit.places import Glance, Places
 from relight.fit.sky import solve_rows, white_and_bright
 from relight.render.transfer import cell_directions, solid_angles
-from relight.shading.microfacet import alpha_of, directional_albedo, ggx_d
+from relight.shading.microfacet import alpha_of, ggx_d
 from relight.views import Views
 
 ROUNDS = 5
@@ -60,11 +59,10 @@ class Mixture:
         they are known.  Not differentiated."""
         transfer, at, glance = self.places.transfer, self.place, self.glance
         metal, open_ = metallic[at, None], ~glance.blocked[:, None]
-        a, b = (t[:, None] for t in directional_albedo(glance.facing, roughness[at]))
-        coat = COAT * (1 - metal) * a + b
+        tinted, coat = glance.mirrors(metal, roughness[at])
         mirrors = self._lobes(roughness.clamp_min(SHARPEST)[at]) * open_
         scatters, bounced, other = transfer.weights[at], transfer.bounced[at], glance.instead * ~open_
-        weight = 1 / (glance.radiance.mean(1, keepdim=True) + DARK) ** 2
+        weight = glance.weight
         mean = self._each(glance.radiance) / self._each(torch.ones_like(weight)).clamp_min(1)
         if base_color is None:
             middle = mean[mean.sum(1) > 0].median(0).values.clamp_min(1e-4)
@@ -73,11 +71,11 @@ class Mixture:
         doubt, wrong = torch.ones_like(glance.radiance), glance.radiance
         for _ in range(ROUNDS):
             color = base_color[at]
-            scattered, mirrored = (1 - metal) * color, metal * color * a + coat
+            scattered, mirrored = (1 - metal) * color, color * tinted + coat
             rest = glance.radiance - scattered * bounced - mirrored * other
             light = solve_rows(partial(_rows, ((scattered, scatters), (mirrored, mirrors))), rest, doubt, light)
             seen = mirrors @ light + other
-            colored = metal * a * seen + (1 - metal) * (scatters @ light + bounced)
+            colored = tinted * seen + (1 - metal) * (scatters @ light + bounced)
             rest = glance.radiance - coat * seen
             fit = self._each(colored * rest * weight) / self._each(colored * colored * weight).clamp_min(1e-9)
             base_color = fit.clamp(0.02, 0.95)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from relight.fit.lighting import FittedLighting
-from relight.geometry.camera import Camera
+from relight.geometry.camera import Camera, evenly
 from relight.render.proxy import Proxy
 from relight.render.transfer import Transfer
 from relight.shading.lights import FAR
+from relight.shading.microfacet import directional_albedo
 from relight.shading.surface import reflect
 from relight.vectors import unit
 from relight.views import Views
@@ -25,6 +26,10 @@ NEAR = 5.0
 """Pixels between a place and the surface that is seen there."""
 FEWEST = 4
 """Photographs of a place from which on it counts."""
+COAT = 0.04
+"""Reflectance of dielectrics."""
+DARK = 0.1
+"""Linear radiance, where an error counts half of what it counts in the dark: errors count relative to brightness."""
 MOST_VIEWS = 32
 
 
@@ -43,6 +48,17 @@ class Glance:
     mirror: Tensor
     blocked: Tensor
     instead: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """(N, 1) what squares of errors count."""
+        return 1 / (self.radiance.mean(-1, keepdim=True) + DARK) ** 2
+
+    def mirrors(self, metallic: Tensor | float, roughness: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1) shares of mirrored light that come back in base colour, as metal does it, and uncoloured, off a coat
+        or at grazing angles.  metallic: (N, 1) or one for all.  roughness: (N,)."""
+        a, b = (t[:, None] for t in directional_albedo(self.facing, roughness))
+        return metallic * a, COAT * (1 - metallic) * a + b
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Places:
         return replace(self, points=self.points[index], normals=self.normals[index], transfer=transfer)
 
     def in_views(self, views: Views, light: FittedLighting, *, most: int = MOST_VIEWS) -> Iterator[Sighting]:
-        """In about `most` of the views, evenly chosen, in the light found so far.  Not differentiated."""
+        """In at most so many of the views, evenly chosen, in the light found so far.  Not differentiated."""
         for index, glance in self.glances(views, most=most):
             with torch.no_grad():
                 sky = light.of(views[index], views.camera(index).to(self.points.device))
@@ -83,8 +99,8 @@ class Places:
                 yield Sighting(**vars(glance), irradiance=self.transfer.irradiance(sky), mirrored=mirrored)
 
     def glances(self, views: Views, *, most: int = MOST_VIEWS) -> Iterator[tuple[int, Glance]]:
-        """In about `most` of the views, evenly chosen, and their indices.  Not differentiated."""
-        for index in range(0, len(views), max(1, len(views) // most)):
+        """In at most so many of the views, evenly chosen, and their indices.  Not differentiated."""
+        for index in evenly(len(views), most):
             camera, photo = views.camera(index).to(self.points.device), views.photo(index).to(self.points.device)
             with torch.no_grad():
                 on = self.points - self.proxy.lift * self.normals

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError, RelightError
+from relight.fit.feature_space import likeness
 from relight.fit.graph import Graph, Surface, build, connected, evident, nearest, seen_surface
 from relight.fit.hierarchy import Hierarchy, merged
 from relight.fit.teachers import TextExtractor
@@ -153,9 +154,7 @@ class Selector:
     def _similar(self, seeds: Tensor, threshold: float, whole: bool) -> Selection:
         if "feature" not in self.gaussians.channels:
             raise MissingPartError("select: similarity needs the channel `feature`; run the stage features first")
-        unit = normalize(self.gaussians.channels["feature"].float(), dim=1)
-        cosine = unit @ normalize((seeds[:, None].float() * unit).sum(0), dim=0)
-        share = torch.sigmoid(SHARP * (cosine - threshold))
+        share = torch.sigmoid(SHARP * (likeness(self.gaussians.channels["feature"], seeds) - threshold))
         if not whole:
             share = share * connected(self._graphs[0], share > 0.5, seeds > FAINT * seeds.max())
         return Selection(share, seeds)

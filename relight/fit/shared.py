@@ -46,10 +46,10 @@ class SharedMaterials:
         return {name: self.shares @ kinds for name, kinds in self.kinds.items()}
 
     def set(self, name: str, logits: Tensor) -> None:
-        """Begin anew at (K,) logits; where they are not finite, a kind stays as it is."""
+        """Begin anew at (K,) logits."""
         kinds = self.kinds[name]
         with torch.no_grad():
-            kinds.copy_(torch.where(logits.isfinite(), logits, kinds))
+            kinds.copy_(logits)
         self.adam.state.pop(kinds, None)
 
     def set_rate(self, name: str, rate: float) -> None:

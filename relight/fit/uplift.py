@@ -171,17 +171,3 @@ class Refinement:
         mean.backward()
         self.adam.step()
         return float(mean.detach())
-
-
-def principal(samples: Tensor, count: int) -> tuple[Tensor, Tensor, float]:
-    """Mean (C,), `count` principal directions (count, C), unit rows, and the share of the variance that they explain.
-
-    samples: (M, C).  Signs are fixed by each direction's largest element.
-    """
-    mean = samples.mean(0)
-    apart = (samples - mean).double()
-    values, vectors = torch.linalg.eigh(apart.T @ apart)
-    directions = vectors[:, -count:].flip(1)
-    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    share = float(values[-count:].sum() / values.sum().clamp_min(1e-12))
-    return mean, (directions * largest.sign()).T.to(samples), share

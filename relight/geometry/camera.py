@@ -156,3 +156,8 @@ class Distortion:
         dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x)
         dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y
         return torch.stack([x * radial + dx, y * radial + dy], -1)
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` cameras, evenly over all, with the first and, of several, the last."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long().tolist()

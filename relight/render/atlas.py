@@ -61,9 +61,7 @@ def texture_size(mesh: Mesh, cameras: Sequence[Camera], *, most: int, per_pixel:
 
     per_pixel: texels along the side of a pixel.  most: an upper limit.
     """
-    corners = mesh.corner_positions().detach().double()
-    area = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).norm(dim=-1) / 2
-    middle = corners.mean(1)
+    area, middle = mesh.face_areas().detach().double(), mesh.corner_positions().detach().double().mean(1)
     # The nearest fifth: photographs from afar tell less, and shall not make all textures coarse.
     pixels = [(middle - c.position.double().cpu()).norm(dim=-1) / c.fx for c in cameras]
     footprint = torch.stack(pixels).quantile(0.2, 0) if len(pixels) * len(middle) < 1 << 24 else torch.stack(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import RelightError
-from relight.geometry.camera import Camera
+from relight.geometry.camera import Camera, evenly
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.transforms import look_at, quaternion_from_rotation, rotation_from_quaternion
 
@@ -95,8 +95,7 @@ def spline(cameras: Sequence[Camera], *, frames: int, keyframes: int = 24) -> li
     positions = torch.stack([c.position.detach().cpu() for c in cameras]).double()
     rotations = torch.stack([c.world_from_camera[:3, :3].detach().cpu() for c in cameras]).double()
     order = _short_order(positions)
-    picks = torch.linspace(0, len(order) - 1, min(keyframes, len(order))).round().long().tolist()
-    chosen = [order[i] for i in picks]
+    chosen = [order[i] for i in evenly(len(order), keyframes)]
     keys = torch.cat([positions[chosen], _aligned(quaternion_from_rotation(rotations[chosen]))], 1)
     dense = _catmull_rom(keys, per_segment=max(8, 4 * frames // len(chosen)))
     # Speed counts travel and turning: one radian weighs as much as the path's own size.

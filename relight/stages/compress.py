@@ -20,11 +20,12 @@ from relight.compress.orientation import least_turned
 from relight.compress.recover import Student
 from relight.compress.search import Rung, Target, Task, amount, next_task
 from relight.compress.significance import sensitivity, significance
-from relight.compress.witnesses import spread, witnesses
+from relight.compress.witnesses import witnesses
 from relight.errors import MissingPartError, RelightError
 from relight.formats import FORMATS, find, lost
 from relight.formats.common import plain
 from relight.geometry import sh
+from relight.geometry.camera import evenly
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer
@@ -191,7 +192,7 @@ class Compression:
         """(N, 2) what each Gaussian counts for, over `cameras` of the teacher's, or all; as a whole, and by its colour
         alone, which is 0 for what none of them sees."""
         o, count, draw = self.options, len(self.teacher.cameras), self.looks
-        cameras = [self.teacher.cameras[i] for i in spread(count, count if every else o.cameras)]
+        cameras = [self.teacher.cameras[i] for i in evenly(count, count if every else o.cameras)]
         if o.score == "sensitivity":
             return torch.stack(sensitivity(draw.rasterizer, splat, cameras, draw.options, seed=self.job.seed), 1)
         one = significance(draw.rasterizer, splat, cameras, draw.options, volume_power=o.volume_power)
@@ -308,8 +309,8 @@ class Compression:
         assert rung is not None
         self.rungs.append(rung)
         self.states[rung.index] = splat, counts_for
-        best = self.target.best(self.rungs)
-        needed = {r.index for r in (best, rung) if r is not None} | ({None} if len(self.rungs) < 2 else set())
+        kept = rung, self.target.best(self.rungs), self.target.narrow_miss(self.rungs)
+        needed = {r.index for r in kept if r is not None} | ({None} if len(self.rungs) < 2 else set())
         self.states = {index: state for index, state in self.states.items() if index in needed}
         self.steps_before += self._iterations(task)
         self.task = self.student = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, Prior, begin
 from relight.fit.graph import Surface, seen_surface
-from relight.fit.judge import TURNED, Trials, judge
+from relight.fit.judge import Trials, judge, repainted
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
 from relight.fit.parameters import Parameters
@@ -39,6 +39,8 @@ LOOK = ("sh",)
 MESH = ("vertices", "faces", "normals", "colors")
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
+KINDS = ("metallic", "roughness")
+"""What is found for kinds of material together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,7 @@ class Distill(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "light")
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     by_renderer: ClassVar[Mapping[str, str]] = {"mesh": "materials"}
 
     renderer: Literal["splat", "mesh"] = "splat"
@@ -289,11 +291,10 @@ class _Distillation:
         parts = None if o.share_materials_by == "colors" else segments(self._surface())
         prior = Prior(o.metallic_start, o.roughness_start, parts, o.share_materials_by)
         begun = begin(self._places(), self.views, self.light, look, prior)
-        kinds = {"metallic": begun.metallic.logit(), "roughness": begun.roughness.logit()}
-        self.shared = SharedMaterials(begun.shares, kinds)
+        self.shared = SharedMaterials(begun.shares, {name: getattr(begun, name).logit() for name in KINDS})
         with torch.no_grad():
             self.parameters["base_color"].copy_(torch.logit(begun.albedo.clamp(0.02, 0.95)))
-            for name in self.shared.kinds:
+            for name in KINDS:
                 self.parameters[name].zero_()
 
     def _surface(self) -> Surface:
@@ -320,12 +321,11 @@ class _Distillation:
         with torch.no_grad():
             before = self._gaussians().channels["metallic"]
             verdict = judge(Trials.of(self._places().in_views(self.views, self.light)), shared.shares)
-            for name, found in (("metallic", verdict.metallic), ("roughness", verdict.roughness)):
-                shared.set(name, found.clamp(0.03, 0.97).logit())
-            turned = (self._gaussians().channels["metallic"] - before).abs() > TURNED
-            turned = turned[:, None] & verdict.base_color.isfinite()
-            base_color = self.parameters["base_color"]
-            base_color.copy_(torch.where(turned, verdict.base_color.logit(), base_color))
+            found = verdict.kinds(*(shared.kinds[name].sigmoid() for name in KINDS))
+            for name, values in zip(KINDS, found, strict=True):
+                shared.set(name, values.logit())
+            color, after = self.parameters["base_color"], self._gaussians().channels["metallic"]
+            color.copy_(repainted(color, verdict.base_color.logit(), before, after))
         self.parameters.forget("base_color")
 
     def _free_metallic(self) -> None:

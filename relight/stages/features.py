@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from relight.errors import MissingPartError, RelightError
+from relight.fit.feature_space import principal
 from relight.fit.teachers import NEED_SOURCE, FeatureExtractor, create
-from relight.fit.uplift import SEEN, Refinement, Seen, agreement, principal, uplift
+from relight.fit.uplift import SEEN, Refinement, Seen, agreement, uplift
+from relight.geometry.camera import evenly
 from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer
 from relight.scene import FeatureBasis, Scene
@@ -157,7 +159,7 @@ def disagreement(feature, basis: FeatureBasis, pictures: _Pictures, maps, raster
     """Mean of 1 - cosine between what is rendered and what the teacher said, of up to eight photographs."""
     total, count = 0.0, 0.0
     with torch.no_grad():
-        for index in range(0, len(pictures), max(1, len(pictures) // 8)):
+        for index in evenly(len(pictures), 8):
             picture, values = pictures[index], maps[index].float()
             image = rasterizer.rasterize(gaussians, picture.camera, feature.float(), options)
             found = image.features / image.alpha.clamp_min(1e-3)[..., None]

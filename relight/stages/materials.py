@@ -14,7 +14,7 @@ from relight.diffusion.score_options import ScoreOptions
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, Beginning, Prior, begin
 from relight.fit.guide import MaterialGuide, photographs
-from relight.fit.judge import TURNED, Trials, judge
+from relight.fit.judge import Trials, judge, repainted
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
 from relight.fit.places import Places
@@ -55,7 +55,7 @@ class MeshMaterials(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "asset")
     gives: ClassVar[tuple[str, ...]] = ("asset", "light")
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     iterations: int = 400
     """Steps by split-sum."""
@@ -277,16 +277,14 @@ class _TextureFit:
     def _judge(self, begun: Beginning) -> None:
         """Roughness and metallic of all texels, and base colour of kinds that were found to be more or less metal."""
         verdict = judge(Trials.of(self.places.in_views(self.views, self.light)), begun.shares)
-        metallic = torch.where(verdict.metallic.isfinite(), verdict.metallic, begun.metallic).clamp(0.03, 0.97)
-        roughness = torch.where(verdict.roughness.isfinite(), verdict.roughness, begun.roughness).clamp(0.03, 0.97)
+        metallic, roughness = verdict.kinds(begun.metallic, begun.roughness)
         with torch.no_grad():
             before = self.textures.materials.sigmoid().flatten(0, 1)[self.texels.index]
             known = begun.shares * verdict.base_color.isfinite().all(1, keepdim=True)
             now, then = (known.mT @ x for x in (verdict.base_color.nan_to_num(0.0), before[self.chosen, :3]))
             factor = torch.where(then > 0, now / then.clamp_min(1e-9), 1.0)
             kinds = self._of_kinds(before[:, :3], roughness, metallic, *factor.unbind(1))
-            turned = (kinds[:, 1:2] - before[:, 4:]).abs() > TURNED
-            color = (before[:, :3] * torch.where(turned, kinds[:, 2:], 1.0)).clamp(0.02, 0.95)
+            color = repainted(before[:, :3], before[:, :3] * kinds[:, 2:], before[:, 4], kinds[:, 1]).clamp(0.02, 0.95)
             self.textures.materials.copy_(self._picture(torch.cat([color, kinds[:, :2]], 1)).clamp(0.02, 0.98).logit())
 
     def _held(self) -> Tensor:

@@ -20,6 +20,7 @@ class Select(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians",)
+    version: ClassVar[int] = 2
 
     point: str | None = None
     """view,x,y: pixels from the corner of a photograph, whose name may go without folder or suffix."""

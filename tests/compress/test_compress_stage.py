@@ -15,8 +15,8 @@ from relight.compress.cameras import around
 from relight.compress.lattice import Lattice
 from relight.compress.looks import Looks
 from relight.compress.recover import Student, Teacher
-from relight.compress.score import Judge
-from relight.compress.search import Target, Task, amount, next_task
+from relight.compress.score import Judge, Score
+from relight.compress.search import Rung, Target, Task, amount, next_task
 from relight.data import load
 from relight.errors import MissingPartError, RelightError
 from relight.formats import FORMATS, read_splat
@@ -181,27 +181,47 @@ def test_usual_bits_stay_within_what_there_is():
     assert codec.usual(FORMATS["ply"], 4000) == {}
 
 
-def test_the_search_descends_then_looks_between_then_polishes():
-    from relight.compress.score import Score
-    from relight.compress.search import Rung
-
+@pytest.mark.parametrize(
+    ("mended", "polished", "best"),
+    [
+        (1.0, [(177, 1), (210, 1), (168, 1)], 210),  # a narrow miss that stays one; then the best, and on from there
+        (0.8, [(177, 1), (142, 1)], 177),
+    ],
+)
+def test_the_search_descends_then_looks_between_then_polishes(mended, polished, best):
     rungs: list[Rung] = []
     kinds = []
     options = {"visible": 1000, "degree": 1, "keep": 0.5, "between": 2, "lower_degree": True, "polish": 2}
     while (task := next_task(rungs, Target(drop=0.3), **options)) is not None:
         kinds.append((task.kind, task.count, task.degree))
-        drop = 60 / task.count + (0.5 if task.degree == 0 else 0.0)
+        drop = 60 / task.count * (mended if task.kind == "polish" else 1.0) + (0.5 if task.degree == 0 else 0.0)
         score = Score(30, 0.9, drop)
         size = (9 if task.kind == "polish" else 10) * task.count
         rungs.append(Rung(len(rungs), task.kind, task.count, task.degree, score, score, size, {}))
     assert kinds == [
         ("prune", 500, 1), ("prune", 250, 1), ("prune", 125, 1), ("degree", 250, 0), ("between", 177, 1),
-        ("between", 210, 1), ("polish", 210, 1), ("polish", 168, 1),
+        ("between", 210, 1), *(("polish", *what) for what in polished),
     ]  # fmt: skip
-    best = Target(drop=0.3).best(rungs)
-    assert best is not None and best.count == 210
-    first = next_task([], Target(count=100), **options)
-    assert first == Task("prune", 500, 1, None)
+    found = Target(drop=0.3).best(rungs)
+    assert found is not None and found.count == best
+
+
+def test_a_first_trial_that_misses_narrowly_is_polished():
+    def trial(kind, count, drop):
+        score = Score(30, 0.9, drop)
+        return Rung(len(rungs), kind, count, 0, score, score, 10 * count, {})
+
+    rungs: list[Rung] = []
+    options = {"visible": 1000, "degree": 0, "keep": 0.5, "between": 2, "lower_degree": True, "polish": 2}
+    assert next_task([], Target(count=100), **options) == Task("prune", 500, 0, None)
+    rungs.append(trial("prune", 500, 2.0))
+    assert next_task(rungs, Target(drop=0.3), **options) == Task("prune", 1000, 0, None)
+    rungs.append(trial("prune", 1000, 0.35))
+    assert next_task(rungs, Target(drop=0.3), **options) == Task("polish", 1000, 0, 1)
+    assert next_task(rungs, Target(drop=0.2), **options) is None, "not narrow"
+    assert next_task(rungs, Target(drop=0.3), **{**options, "polish": 0}) is None
+    rungs.append(trial("polish", 1000, 0.32))
+    assert next_task(rungs, Target(drop=0.3), **options) is None, "once is enough"
 
 
 @pytest.mark.parametrize(

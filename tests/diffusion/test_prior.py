@@ -120,6 +120,13 @@ def test_losses_are_nothing_for_a_network_that_knows(prior: Prior) -> None:
     assert float(step_loss(wrong, known, *arguments, generator())) > 0.5  # type: ignore[arg-type]
 
 
+def test_what_is_expected_is_one_call_without_noise(prior: Prior) -> None:
+    told = Condition(torch.ones(2, 3, 16, 16))
+    expected = prior.expected(told, (2, 16, 16))
+    assert torch.equal(expected, prior.expected(told, (2, 16, 16))) and expected.shape == (2, 2, 16, 16)
+    torch.testing.assert_close(expected, prior.clean(torch.zeros(2, 2, 16, 16), torch.ones(2), told).clamp(-1, 1))
+
+
 def test_sampling_reaches_what_every_step_aims_at(prior: Prior) -> None:
     target = torch.full((2, 2, 16, 16), 0.25)
     for steps in (1, 2, 7):

@@ -7,7 +7,7 @@ import torch
 from lit_ball import photographs, places_of_ball, sky
 from meshed_ball import ball_splat
 
-from relight.fit.judge import Trials, judge, roughness_of
+from relight.fit.judge import POSSIBLE, TURNED, Trials, Verdict, judge, repainted, roughness_of
 from relight.fit.lighting import FittedLighting
 from relight.fit.places import FEWEST, LEVELS
 from relight.shading.lighting import Lighting
@@ -48,3 +48,19 @@ def test_roughness_is_found_between_levels_and_at_both_ends():
     for wanted in (0.05, 0.1, 0.27, 0.5, 0.8, 1.0):
         found = roughness_of((levels - wanted)[:, None].square())
         assert abs(float(found) - max(wanted, LEVELS[0])) < 0.04
+
+
+def test_kinds_that_are_not_told_stay_and_the_others_can_still_change():
+    nothing = float("nan")
+    verdict = Verdict(torch.tensor([0.0, nothing, 1.0]), torch.tensor([0.4, 0.5, nothing]), torch.empty(0, 3), 1.0)
+    metallic, roughness = verdict.kinds(torch.tensor([0.5, 0.6, 0.7]), 0.2)
+    torch.testing.assert_close(metallic, torch.tensor([POSSIBLE[0], 0.6, POSSIBLE[1]]))
+    torch.testing.assert_close(roughness, torch.tensor([0.4, 0.5, 0.2]))
+
+
+def test_what_turned_to_metal_gets_the_base_color_that_was_found_for_it():
+    color, found = torch.full((3, 3), 0.2), torch.full((3, 3), 0.8)
+    found[2] = float("nan")
+    before = torch.full((3,), 0.1)
+    after = before + torch.tensor([TURNED - 0.01, TURNED + 0.01, TURNED + 0.01])
+    assert repainted(color, found, before, after)[:, 0].tolist() == pytest.approx([0.2, 0.8, 0.2])

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from relight.errors import ShapeError
-from relight.fit.uplift import SEEN, Refinement, Seen, gathered, gathered_slowly, principal, uplift
+from relight.fit.feature_space import principal
+from relight.fit.uplift import SEEN, Refinement, Seen, gathered, gathered_slowly, uplift
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.backends.splat_cpu import SplatCpu
@@ -103,12 +104,3 @@ def test_refinement_comes_nearer(loss):
     field = Refinement(SplatCpu(), gaussians, start, directions, mean, loss=loss, rate=0.3)
     losses = [field.step(pictures[i % 8 : i % 8 + 1]) for i in range(60)]
     assert sum(losses[-8:]) < 0.5 * sum(losses[:8])
-
-
-def test_principal_directions_are_those_of_the_data():
-    g = torch.Generator().manual_seed(4)
-    wide = torch.randn(500, 2, generator=g) * torch.tensor([3.0, 1.0]) @ torch.tensor([[1.0, 1, 0, 0], [0, 0, 0.0, 1]])
-    mean, directions, explained = principal(wide + 5, 2)
-    torch.testing.assert_close(mean, (wide + 5).mean(0))
-    assert explained > 0.999 and torch.allclose(directions @ directions.T, torch.eye(2), atol=1e-5)
-    assert directions[0, :2].sub(0.5**0.5).abs().max() < 0.05

@@ -1,5 +1,6 @@
 """Cameras: conventions, resizing, lens distortion."""
 
+import itertools
 import math
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from relight.geometry.camera import Camera, Distortion
+from relight.geometry.camera import Camera, Distortion, evenly
 from relight.geometry.transforms import rigid_from_twist
 
 
@@ -88,3 +89,13 @@ def test_position_is_where_the_camera_is():
     assert torch.equal(camera().position, pose[:3, 3])
     assert torch.allclose(camera().camera_from_world @ pose, torch.eye(4).double(), atol=1e-12)
     assert math.isclose(float(torch.linalg.det(pose[:3, :3])), 1, abs_tol=1e-9)
+
+
+def test_some_of_many_cameras_are_chosen_evenly():
+    assert evenly(5, 8) == [0, 1, 2, 3, 4] and evenly(0, 3) == []
+    assert evenly(9, 3) == [0, 4, 8] and evenly(9, 1) == [0]
+    for count, most in ((80, 32), (31, 24), (47, 24), (1000, 7)):
+        chosen = evenly(count, most)
+        steps = {b - a for a, b in itertools.pairwise(chosen)}
+        assert len(chosen) == most and (chosen[0], chosen[-1]) == (0, count - 1)
+        assert max(steps) - min(steps) <= 1 and min(steps) > 0

@@ -36,6 +36,14 @@ def chromium():
         yield started
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_open(chromium):
+    """A page of a test that failed would go on drawing beside the next ones."""
+    yield
+    for context in list(chromium.contexts):
+        context.close()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     """A run of two stages, a folder of lights beside it."""

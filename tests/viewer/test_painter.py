@@ -8,7 +8,6 @@ from tiny_capture import write_capture
 
 from relight.data import load
 from relight.viewer.display import ESTIMATED, MODES, NEED_FEATURES, STUDIO, Display, Lamp, Lighting
-from relight.viewer.features import principal_colors
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.photos import view_at
 from relight.viewer.splat_painter import SplatPainter
@@ -54,14 +53,6 @@ def test_features_are_compared_with_those_of_the_selection(scene, camera):
     some = painter.edited(gaussians, left & (torch.arange(400) % 50 == 0)).paint(camera, Display("similarity"))
     changed = (some - nothing).abs().sum(-1)
     assert float(changed[:, :30].max()) > 0.5 and float(changed[:, 34:].max()) < 0.05, "the ball of the selection alone"
-
-
-@pytest.mark.parametrize("width", [1, 2, 3, 40])
-def test_principal_colors_of_any_width(width):
-    feature = torch.randn(300, width, generator=torch.Generator().manual_seed(1))
-    colors = principal_colors(feature)
-    assert colors.shape == (300, 3) and bool(((colors >= 0) & (colors <= 1)).all())
-    assert torch.allclose(principal_colors(feature.clone()), colors)
 
 
 def test_coat_and_what_is_under_it_make_the_whole(painter, camera):

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from relight.atomic import replacing
 from relight.errors import BackendUnavailableError, MissingPartError, RelightError
+from relight.geometry.camera import evenly
 from relight.geometry.gaussians import Gaussians
 from relight.render.relit import Relit, has_materials
 from relight.render.splats import radiance
@@ -86,8 +87,8 @@ def captured(scene: Scene) -> Tensor:
     assert scene.gaussians is not None
     if scene.views is None or len(scene.views) == 0:
         return radiance(scene.gaussians, scene.gaussians.means.mean(0), 0).clamp(0, 1)
-    some = [view.camera.position for view in scene.views][:: max(1, len(scene.views) // 16)]
-    return torch.stack([radiance(scene.gaussians, eye) for eye in some]).mean(0).clamp(0, 1)
+    eyes = [scene.views[i].camera.position for i in evenly(len(scene.views), 16)]
+    return torch.stack([radiance(scene.gaussians, eye) for eye in eyes]).mean(0).clamp(0, 1)
 
 
 def baked(scene: Scene, lights: dict[str, Light]) -> dict[str, Tensor]:
