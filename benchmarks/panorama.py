@@ -83,6 +83,11 @@ def main() -> None:
             "seconds a panorama": {name: round(s / count, 4) for name, s in seconds.items()},
         },
     )
+    record_edits(maps)
+
+
+def record_edits(maps: dict[str, Tensor]) -> None:
+    """The second figure."""
     peaks, shading = edit_errors(maps)
     errors = sorted(peaks.values())
     record(

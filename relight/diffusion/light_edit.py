@@ -1,7 +1,7 @@
 """Light from all around taken apart into lights that can be changed, and put together again.
 
 After EverLight (Dastjerdi et al., ICCV 2023): each light is a spherical Gaussian, found as a peak of the map's blurred
-logarithm.  What isn't edited stays as it was, to the bit.
+logarithm; one that is only moved, scaled or tinted keeps its shape.  What isn't edited stays as it was, to the bit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 from relight.diffusion.framing import map_directions, resized
 from relight.diffusion.procedural.draw import luminance
 from relight.errors import RelightError, ShapeError
+from relight.shading.environment import Environment, bilinear
 from relight.shading.spherical_gaussians import SphericalGaussians
 from relight.vectors import unit
 
@@ -83,7 +84,8 @@ class EditableLights:
         return [] if self.lobes is None else [_width(float(k)) for k in self.lobes.sharpness]
 
     def edited(self, edits: Iterable[LightEdit]) -> Tensor:
-        """(H, 2H, 3) radiance: edited lights taken out, their surroundings drawn in, and lobes put where they go.
+        """(H, 2H, 3) radiance: edited lights taken out, their surroundings drawn in, and put where they go: as they
+        look in the map, or, with another size, as lobes.
 
         Several edits of one light add up.  Raises RelightError for a light that isn't there and meaningless values.
         """
@@ -103,9 +105,24 @@ class EditableLights:
         for light in changed:
             gone |= self.owner == light
         picture = torch.where(gone[..., None], self.background, self.radiance)
-        for lobe in [*(lobes[k] for k in sorted(changed) if k in lobes), *out]:
-            picture = picture + drawn(lobe.axis, lobe.sharpness, lobe.power, self.radiance.shape[0])
+        for k in sorted(changed & lobes.keys()):
+            same = self.lobes is not None and lobes[k].sharpness == float(self.lobes.sharpness[k])
+            picture = picture + (self._turned(k, lobes[k]) if same else lobes[k].drawn(len(picture)))
+        for lobe in out:
+            picture = picture + lobe.drawn(len(picture))
         return picture
+
+    def _turned(self, light: int, goal: _Lobe) -> Tensor:
+        """(H, 2H, 3) the light's own picture where the goal's axis is, with the goal's power."""
+        own = (self.radiance - self.background).clamp_min(0) * (self.owner == light)[..., None]
+        (right, up), (new_right, new_up) = self.angles[light], _angles(goal.axis)
+        x, y, z = map_directions(len(own)).unbind(-1)
+        x, z = _rotated(x, z, -new_right)
+        x, y = _rotated(x, y, up - new_up)
+        x, z = _rotated(x, z, right)
+        found = bilinear(own, Environment(own).uv(torch.stack([x, y, z], -1)))
+        power = (found * solid_angles(len(own))[..., None]).sum((0, 1))
+        return found * (goal.power / power.clamp_min(1e-12))
 
 
 @dataclass(frozen=True)
@@ -120,6 +137,10 @@ class _Lobe:
     def of(lobes: SphericalGaussians | None, number: int) -> _Lobe:
         assert lobes is not None
         return _Lobe(lobes.axis[number], float(lobes.sharpness[number]), lobes.power[number])
+
+    def drawn(self, rows: int) -> Tensor:
+        """(rows, 2 rows, 3)."""
+        return drawn(self.axis, self.sharpness, self.power, rows)
 
     @staticmethod
     def new(edit: LightEdit) -> _Lobe:
@@ -326,6 +347,12 @@ def _direction(right: float, up: float) -> Tensor:
     """Inverse of `_angles`."""
     a, b = math.radians(right), math.radians(up)
     return torch.tensor([math.cos(b) * math.cos(a), math.sin(b), math.cos(b) * math.sin(a)])
+
+
+def _rotated(a: Tensor, b: Tensor, degrees: float) -> tuple[Tensor, Tensor]:
+    """In their plane, from a towards b."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return c * a - s * b, s * a + c * b
 
 
 def _width(sharpness: float) -> float:
