@@ -108,7 +108,7 @@ def colours_kept(source: Tensor, relit: Tensor, mask: Tensor, strength: float = 
 
 
 def blended(picture: Tensor, background: Tensor, mask: Tensor) -> Tensor:
-    """(H, W, 3) sRGB: the subject in front of a picture of any size, cut so that it fills the frame; soft by a pixel."""
+    """(H, W, 3) sRGB: the subject before a picture of any size, cut so that it fills the frame; soft by a pixel."""
     height, width = mask.shape
     scale = max(height / background.shape[0], width / background.shape[1])
     size = (max(height, round(background.shape[0] * scale)), max(width, round(background.shape[1] * scale)))

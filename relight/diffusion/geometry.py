@@ -190,9 +190,12 @@ def level_camera(height: int, width: int, fov: float = FOV) -> Camera:
 
 def resized(values: Tensor, height: int, width: int) -> Tensor:
     """(H, W, C) by area where smaller, bilinear where larger."""
-    smaller = height <= values.shape[0] and width <= values.shape[1]
-    kind = {"mode": "area"} if smaller else {"mode": "bilinear", "align_corners": False, "antialias": True}
-    return interpolate(values.permute(2, 0, 1)[None], (height, width), **kind)[0].permute(1, 2, 0).contiguous()
+    planes = values.permute(2, 0, 1)[None]
+    if height <= values.shape[0] and width <= values.shape[1]:
+        out = interpolate(planes, (height, width), mode="area")
+    else:
+        out = interpolate(planes, (height, width), mode="bilinear", antialias=True)
+    return out[0].permute(1, 2, 0).contiguous()
 
 
 def from_maps(

@@ -68,7 +68,9 @@ class Seen:
         """Not sampled: what is open is known for a few directions only."""
         raise NotImplementedError("Seen: shaded by SplitSum, which needs no samples of it")
 
-    hit = sample_light
+    def hit(self, position: Tensor, direction: Tensor) -> LightSample:
+        """See `sample_light`."""
+        return self.sample_light(position, direction)
 
     @property
     def _neighbours(self) -> Tensor:
