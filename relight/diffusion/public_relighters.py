@@ -81,7 +81,7 @@ class PublicRelighter:
 
 
 def side_of(light: NewLight) -> str | None:
-    """The side of the picture that a light comes from, of those IC-Light knows; None from the front or from all around."""
+    """The side that a light comes from, of those IC-Light knows; None from the front, the back or all around."""
     if light.description is None or light.description.direction is None:
         return None
     x, y, z = light.description.direction
@@ -94,22 +94,15 @@ def side_of(light: NewLight) -> str | None:
 
 def _around(light: NewLight, small: Geometry):
     """Radiance from directions in camera axes, exposed."""
-    far = light.lights
-    if not all(isinstance(one, Surroundings) for one in far):
+    if not all(isinstance(one, Surroundings) for one in light.lights):
         raise RelighterError("neural-gaffer: is told light by a map of what is far; give --env, or soft light of a sky")
     rotation = small.camera.world_from_camera[:3, :3]
 
     def radiance(directions: Tensor) -> Tensor:
         world = directions @ rotation.mT
-        return sum((_eval(one, world) for one in far), torch.zeros_like(world)) * light.exposure
+        return sum((one.hit(world, world).radiance for one in light.lights), torch.zeros_like(world)) * light.exposure
 
     return radiance
-
-
-def _eval(light: Light, directions: Tensor) -> Tensor:
-    return (
-        light.eval(directions) if isinstance(light, Environment) else light.hit(directions * FAR, directions).radiance
-    )
 
 
 def _squared(picture: Tensor, size: int) -> Tensor:
