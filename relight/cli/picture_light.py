@@ -54,6 +54,7 @@ def chosen(arguments: argparse.Namespace, picture: Tensor, geometry: Geometry) -
 
 def _described(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.diffusion.light_words import LightDescription
+    from relight.diffusion.relighters import exposure_of
 
     if arguments.text is not None:
         said = LightDescription.parse(arguments.text)
@@ -61,7 +62,7 @@ def _described(arguments, picture, geometry, stops) -> ChosenLight:
         said = LightDescription.parse(f"direction={arguments.direction.strip().replace(' ', '-')}")
     # What stands still is turned once around for a film, so that there is something to see.
     turned = arguments.sweep is not None and said.variation == "static" and said.direction is not None
-    exposure = _exposure(said, picture, geometry) * stops
+    exposure = exposure_of(picture, geometry) * stops
 
     def at(seconds: float, share: float) -> NewLight:
         now = _turned(said, 2 * math.pi * share) if turned else said.at(seconds)
@@ -84,15 +85,6 @@ def _light(said: LightDescription, geometry: Geometry, exposure: float) -> NewLi
     return NewLight(lights, exposure, said)
 
 
-def _exposure(said: LightDescription, picture: Tensor, geometry: Geometry) -> float:
-    """One for all directions, so that light from behind is darker than light from the front: that under which light
-    of intensity 1 from the front, a little above, leaves the picture as bright as it is."""
-    from relight.diffusion.relighters import metered
-
-    plain = replace(said, direction=(0.0, 0.5, math.sqrt(0.75)), intensity=1.0, source="softbox", temperature=6500.0)
-    return metered(picture, geometry, plain.lights(geometry.world_from_viewer, geometry.middle, geometry.radius))
-
-
 def _mapped(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.data.environments import load_environment
     from relight.diffusion.geometry import resized
@@ -112,7 +104,7 @@ def _lamps(arguments, picture, geometry, stops) -> ChosenLight:
     import torch
 
     from relight.diffusion.light_words import RANGES, LightDescription
-    from relight.diffusion.relighters import NewLight
+    from relight.diffusion.relighters import NewLight, exposure_of
     from relight.shading.lights import Point
 
     places = [_numbers(text) for text in arguments.point]
@@ -122,7 +114,7 @@ def _lamps(arguments, picture, geometry, stops) -> ChosenLight:
         # To the other side and back.
         x, *rest = places[0]
         places += [(1 - x, *rest), places[0]]
-    exposure = _exposure(LightDescription(), picture, geometry) * stops
+    exposure = exposure_of(picture, geometry) * stops
 
     def at(seconds: float, share: float) -> NewLight:
         along = share * (len(places) - 1)

@@ -114,8 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.output is not None:
         still = drawn(0.0, 0.0, arguments.ambient or 0.0)
-        cut = alpha is not None and light.background is None
-        write_image(arguments.output, torch.cat([still, alpha[..., None]], -1) if cut else still)
+        if alpha is not None and light.background is None:
+            still = torch.cat([still, alpha[..., None]], -1)
+        write_image(arguments.output, still)
         print(f"wrote {arguments.output}")
     if arguments.sweep is not None:
         frames = max(2, round(arguments.seconds * arguments.fps))
@@ -183,7 +184,7 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
         mask = subject(picture)
     if not bool(mask.any()):
         raise RelightError(f"{arguments.mask or arguments.picture}: shows no subject; the mask should be white there")
-    camera = level_camera(*size, arguments.fov)
+    camera = level_camera(size[0], size[1], arguments.fov)
     normal = depth = None
     if arguments.normals is not None:
         normal = beside(arguments.normals) * 2 - 1

@@ -68,6 +68,13 @@ def metered(picture: Tensor, geometry: Geometry, lights: tuple[Light, ...]) -> f
     return float(bright / (ALBEDO * mean).clamp_min(1e-6))
 
 
+def exposure_of(picture: Tensor, geometry: Geometry) -> float:
+    """One for described lights from every direction, so that light from behind is darker than light from the front:
+    that under which light of intensity 1 from the front, a little above, leaves the picture as bright as it is."""
+    plain = LightDescription(direction=(0.0, 0.5, 0.75**0.5))
+    return metered(picture, geometry, plain.lights(geometry.world_from_viewer, geometry.middle, geometry.radius))
+
+
 def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     """(N, 3) albedo and (N,) shading of (N, 3) linear values of the mask's points: what varies as smoothly with the
     normal as light does, to the second spherical harmonic (Ramamoorthi and Hanrahan 2001), is light.

@@ -9,6 +9,8 @@ import torch
 from torch import Generator, Tensor
 
 from relight.diffusion.geometry import Geometry
+from relight.diffusion.hints import matte
+from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.procedural.shapes import Solids, solids
 from relight.diffusion.procedural.views import seen, standpoint
 from relight.geometry.camera import Camera
@@ -39,6 +41,11 @@ class Shot:
         own = self.geometry.seeing(lights) if estimator is None else list(lights)
         radiance = shade(self.surface, own, estimator or SplitSum(), tracer=self.geometry.rays)
         return linear_to_srgb(self.geometry.spread(radiance * exposure).clamp(0, 1))
+
+    def received(self, lights: tuple[Light, ...]) -> float:
+        """Mean brightness that the scene would have if it were white and matte."""
+        own = self.geometry.seeing(lights)
+        return max(float(luminance(matte(self.surface, own, self.geometry.rays)).mean()), 1e-6)
 
     @property
     def telling(self) -> Tensor:

@@ -101,7 +101,7 @@ def view(seed: int, size: int) -> Views:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Hits:
     """What a camera sees of solids, at those of its size x size pixels that see any.
 
     pixel: (N,) row by row.  position, normal (shading, towards the eye), geometric (towards the eye): (N, 3), world.
@@ -129,7 +129,7 @@ def standpoint(generator: Generator, size: int) -> Camera:
     return Camera.from_fov(pose, fov, size, size)
 
 
-def seen(scene: Solids, camera: Camera, tracer: MeshTracer, generator: Generator) -> Seen:
+def seen(scene: Solids, camera: Camera, tracer: MeshTracer, generator: Generator) -> Hits:
     """The solids with textures drawn for them: the same ones for the same state of the generator."""
     rays = camera_rays(camera)
     origins = camera.position.expand(len(rays), 3)
@@ -155,7 +155,7 @@ def seen(scene: Solids, camera: Camera, tracer: MeshTracer, generator: Generator
         color[where], rough[where], metal[where] = made.base_color, made.roughness, made.metallic
         words[number] = made.words
     middle = int(part.bincount().argmax()) if len(hit) else 0
-    return Seen(hit, position, normal, geometric, color, rough, metal, words[middle])
+    return Hits(hit, position, normal, geometric, color, rough, metal, words[middle])
 
 
 def look(scene: Solids, generator: Generator, size: int) -> Views:
