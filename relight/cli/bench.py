@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=count, default=8, help="of a clip (default: 8)")
     parser.add_argument("--size", type=count, default=128, help="pixels a side (default: 128)")
     parser.add_argument("--samples", type=int, default=0,
-                        help="of light, a pixel, of the truth; 0: none, split-sum without noise (default: 0)")  # fmt: skip
+                        help="of light, a pixel of the truth; 0: split-sum, without noise (default: 0)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=90001, help="of the first scene; priors were trained on others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
