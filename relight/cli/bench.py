@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=count, default=1, help="of each of three kinds (default: 1)")
     parser.add_argument("--frames", type=count, default=8, help="of a clip (default: 8)")
     parser.add_argument("--size", type=count, default=128, help="pixels a side (default: 128)")
-    parser.add_argument("--samples", type=int, default=0,
-                        help="of light, a pixel of the truth; 0: split-sum, without noise (default: 0)")  # fmt: skip
+    parser.add_argument("--samples", type=int, default=16,
+                        help="of light, a pixel of the truth; 0: split-sum, without noise (default: 16)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=90001, help="of the first scene; priors were trained on others")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to this file")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.diffusion.lumos.scores import Plan, Truth, measured
     from relight.diffusion.relighters import Unchanged, create_relighter
     from relight.errors import RelightError
-    from relight.shading.shade import MonteCarlo
+    from relight.render.monte_carlo import FastMonteCarlo
 
     if arguments.json is not None:
         keep_files([arguments.json], arguments.force)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise RelightError(
             f"--frames {arguments.frames}, --size {arguments.size}: expected at least 3 frames of 32 pixels a side"
         )
-    estimator = MonteCarlo(arguments.samples) if arguments.samples > 0 else None
+    estimator = FastMonteCarlo(arguments.samples) if arguments.samples > 0 else None
     plan = Plan(
         arguments.scenes, arguments.clips, arguments.size, arguments.frames, arguments.seed, estimator
     )  # fmt: skip

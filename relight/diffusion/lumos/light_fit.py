@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from relight.diffusion.hints import SHARPEST, sky
-from relight.diffusion.light_words import WIDEST, LightDescription
+from relight.diffusion.light_words import WIDEST, LightDescription, lobe
 from relight.diffusion.lumos.shots import Shot
 from relight.diffusion.procedural.draw import blackbody, luminance
 from relight.shading.color import srgb_to_linear
+from relight.shading.lights import Light, Point
+from relight.shading.shade import SplitSum, shade
 from relight.shading.spherical_gaussians import SphericalGaussians
+from relight.shading.surface import frame
+from relight.shading.tracing import Tracer
+from relight.vectors import unit
 
-POINTS = 1500
+POINTS = 900
 """That are looked at, of a picture."""
 AXES = 400
 """Directions that are tried first: about 10 degrees apart."""
 RADII = (0.8, 3.0, 9.0, 20.0, 40.0)
 """Degrees, likewise."""
+RAYS = 6
+"""Within lobes of fewer than BITS degrees, which look for what is in their way."""
+BITS = 12.0
 DISTANCES = (1.6, 2.5, 4.0)
 """Subject radii, of lights close by."""
 NEARER = 0.8
@@ -92,36 +101,36 @@ class _Fit:
     """The points that are looked at, and how well lights explain them."""
 
     def __init__(self, picture: Tensor, shot: Shot, exposure: float):
-        geometry, surface = shot.geometry, shot.surface
-        values = picture[geometry.mask]
+        geometry, values = shot.geometry, picture[shot.geometry.mask]
         told = (shot.telling & (values.amax(-1) < CLIPPED)).nonzero()[:, 0]
         if len(told) < 50:  # all white: what is clipped tells at least where light falls
             told = shot.telling.nonzero()[:, 0]
         told = told[:: max(1, len(told) // POINTS)]
-        self.geometry, self.count = geometry, len(told)
-        self.normal, self.position = surface.normal[told], surface.position[told]
-        self.side = surface.side[told]
+        self.geometry, self.surface = geometry, shot.surface[told]
         self.open = geometry.open[told]
-        self.paint = surface.base_color[told]
         self.value = srgb_to_linear(values[told]) / exposure
-        self.weight = 1 / (luminance(self.value) + 0.1 * luminance(self.value).mean()).clamp_min(1e-4)
+        bright = luminance(self.value)
+        self.weight = 1 / (bright + 0.1 * bright.mean()).clamp_min(1e-4)
         directions = sky()
-        cosine = (self.normal @ directions.mT).clamp_min(0)
-        self.around = (cosine * self.open).sum(1) / cosine.sum(1).clamp_min(1e-6)
+        cosine = (self.surface.normal @ directions.mT).clamp_min(0)
+        even = SphericalGaussians(torch.tensor([[0.0, 1, 0]]), torch.tensor([0.01]), torch.ones(1, 3))
+        level = even.irradiance(torch.tensor([0.0, 1, 0]))
+        seen = (cosine * self.open).sum(1) / cosine.sum(1).clamp_min(1e-6)
+        self.around = self._shaded(replace(even, amplitude=even.amplitude / level)) * seen[:, None]
         # What lies below the horizon is dark by its cosine, not hidden.
-        self.blocked = ((self.side @ directions.mT) > 0) & (self.open < 0.5)
+        self.blocked = ((self.surface.side @ directions.mT) > 0) & (self.open < 0.5)
 
     def best(self) -> FoundLight:
+        """Matte surfaces first, from everywhere; then as they are, near the best."""
         axes = sky(AXES)
-        tried = [(radius, self._lobes(axes, radius)) for radius in RADII]
-        errors = torch.stack([self._errors(received)[0] for _, received in tried])
+        errors = torch.stack([self._errors(self._matte(axes, radius))[0] for radius in RADII])
         k, i = divmod(int(errors.argmin()), AXES)
         axis, radius = axes[i], RADII[k]
-        for spread, factor in ((9.0, 1.8), (4.0, 1.4), (1.5, 1.2)):
-            axis, radius = self._refined(axis, radius, spread, factor)
+        for spread, options in ((8.0, RADII), (4.0, (0.6, 1.0, 1.7)), (1.5, (0.8, 1.0, 1.25))):
+            radii = options if options is RADII else [min(WIDEST, max(0.3, radius * f)) for f in options]
+            axis, radius = self._refined(axis, spread, radii)
         error, shown, around = self._one(self._lobe(axis, radius))
-        source = "far"
-        near = self._near(axis)
+        source, near = "far", self._near(axis)
         if near[0] < NEARER * error:
             source, (error, axis, shown, around) = "near", near
         share = float(luminance(shown)) / max(float(luminance(shown) + luminance(around)), 1e-9)
@@ -134,58 +143,61 @@ class _Fit:
             math.sqrt(error / max(total, 1e-12)),
         )  # fmt: skip
 
-    def _refined(self, axis: Tensor, radius: float, spread: float, factor: float) -> tuple[Tensor, float]:
-        ring = sky(24) * math.tan(math.radians(spread))
-        axes = torch.nn.functional.normalize(torch.cat([axis[None], axis + ring, axis + ring / 2]), dim=1)
-        options = [min(WIDEST, radius * f) for f in (1 / factor, 1.0, factor)]
-        received = torch.cat([self._lobes(axes, r, rays=True) for r in options])
-        k, i = divmod(int(self._errors(received)[0].argmin()), len(axes))
-        return axes[i], options[k]
+    def _refined(self, axis: Tensor, spread: float, radii: Sequence[float]) -> tuple[Tensor, float]:
+        axes = unit(torch.cat([axis[None], axis + sky(12) * math.tan(math.radians(spread))]))
+        tried = [(one, radius) for radius in radii for one in axes]
+        errors = self._errors(torch.stack([self._lobe(*pair) for pair in tried]))[0]
+        return tried[int(errors.argmin())]
 
-    def _lobe(self, axis: Tensor, radius: float) -> Tensor:
-        return self._lobes(axis[None], radius, rays=True)[0]
-
-    def _lobes(self, axes: Tensor, radius: float, rays: bool = False) -> Tensor:
-        """(K, P) what matte white shows in a lobe about each of (K, 3) axes that shows 1 where it is faced."""
-        sharpness = 2 / (1 - math.cos(math.radians(radius)))
+    def _matte(self, axes: Tensor, radius: float) -> Tensor:
+        """(K, P, 3) what the points show if they are matte, in lobes about (K, 3) axes that show 1 where faced."""
         cosines = torch.linspace(-1, 1, 512)
         probe = torch.stack([(1 - cosines**2).clamp_min(0).sqrt(), torch.zeros(512), cosines], 1)
-        one = SphericalGaussians(torch.tensor([[0.0, 0, 1]]), torch.tensor([sharpness]), torch.ones(1, 3))
-        table = one.irradiance(probe)[:, 0]
-        at = (((axes @ self.normal.mT) + 1) * 255.5).clamp(0, 511)
+        table = lobe(torch.tensor([0.0, 0, 1]), math.radians(radius), torch.ones(3)).irradiance(probe)[:, 0]
+        at = ((axes @ self.surface.normal.mT) + 1).mul(255.5).clamp(0, 511)
         low = at.floor().long().clamp_max(510)
-        received = torch.lerp(table[low], table[low + 1], at - low) / table[-1]
-        if rays and radius < 5:
-            return received * self._free(axes)
-        lobe = torch.exp(min(sharpness, SHARPEST) * (axes @ sky().mT - 1))
-        return received * (1 - (lobe / lobe.sum(1, keepdim=True)) @ self.blocked.float().mT)
+        received = torch.lerp(table[low], table[low + 1], at - low) * self._soft(axes, radius)
+        return received[..., None] * self.surface.base_color
 
-    def _free(self, axes: Tensor) -> Tensor:
-        """(K, P) whether rays along the axes leave."""
-        above = (axes @ self.side.mT) > 0
-        k, p = above.nonzero().unbind(1)
-        out = above.float()
-        far = torch.full((len(k),), math.inf)
-        out[k, p] = (~self.geometry.rays.occluded(self.position[p], axes[k], far)).float()
-        return out
+    def _lobe(self, axis: Tensor, radius: float) -> Tensor:
+        """(P, 3) what the points show, of their own materials, in one lobe."""
+        free = self._free(axis, radius) if radius < BITS else self._soft(axis[None], radius)[0]
+        return self._shaded(lobe(axis, math.radians(radius), torch.ones(3))) * free[:, None]
+
+    def _shaded(self, light: Light, tracer: Tracer | None = None) -> Tensor:
+        return shade(self.surface, light, SplitSum(), tracer=tracer)
+
+    def _soft(self, axes: Tensor, radius: float) -> Tensor:
+        """(K, P) share of lobes that isn't hidden, by the sky's bits."""
+        sharpness = min(2 / (1 - math.cos(math.radians(radius))), SHARPEST)
+        weight = torch.exp(sharpness * (axes @ sky().mT - 1))
+        return 1 - (weight / weight.sum(1, keepdim=True)) @ self.blocked.float().mT
+
+    def _free(self, axis: Tensor, radius: float) -> Tensor:
+        """(P,) share of `RAYS` within a narrow lobe that leave."""
+        across, along = frame(axis)
+        count = 1 if radius < 1 else RAYS
+        out = torch.zeros(self.surface.shape)
+        for i in range(count):
+            r, phi = math.sqrt((i + 0.5) / count) * math.tan(math.radians(radius)), i * 2.399963
+            way = unit(axis + r * (math.cos(phi) * across + math.sin(phi) * along)).expand_as(self.surface.normal)
+            above = (way * self.surface.side).sum(1) > 0
+            far = torch.full((int(above.sum()),), math.inf)
+            out[above] += (~self.geometry.rays.occluded(self.surface.position[above], way[above], far)).float()
+        # Below the horizon the cosine has made it dark.
+        return out / count
 
     def _near(self, axis: Tensor) -> tuple[float, Tensor, Tensor, Tensor]:
         """Error, direction, shown and around of the best light close by."""
-        geometry = self.geometry
+        middle, radius = self.geometry.middle, self.geometry.radius
         found = (math.inf, axis, torch.zeros(3), torch.zeros(3))
-        for spread in (25.0, 8.0):
-            ring = sky(20) * math.tan(math.radians(spread))
-            axes = torch.nn.functional.normalize(torch.cat([found[1][None], found[1] + ring]), dim=1)
+        for spread in (20.0, 7.0):
+            axes = unit(torch.cat([found[1][None], found[1] + sky(16) * math.tan(math.radians(spread))]))
             for away in DISTANCES:
-                distance = away * geometry.radius
+                distance = away * radius
                 for one in axes:
-                    offset = geometry.middle + distance * one - self.position
-                    length = offset.norm(dim=1)
-                    towards = offset / length[:, None]
-                    received = (towards * self.normal).sum(1).clamp_min(0) * (distance / length) ** 2
-                    free = (towards * self.side).sum(1) > 0
-                    hidden = geometry.rays.occluded(self.position, towards, length)
-                    error, shown, around = self._one(received * (free & ~hidden))
+                    lamp = Point(middle + distance * one, torch.full((3,), math.pi * distance * distance))
+                    error, shown, around = self._one(self._shaded(lamp, self.geometry.rays))
                     if error < found[0]:
                         found = (error, one, shown, around)
         return found
@@ -195,24 +207,17 @@ class _Fit:
         return float(error[0]), shown[0], around[0]
 
     def _errors(self, received: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(K,) weighted squared errors, (K, 3) and (K, 3) of lobes and surroundings, at least 0, of (K, P)."""
-        w = self.weight
-        error = received.new_zeros(len(received))
-        lobes, arounds = [], []
-        for c in range(3):
-            f = received * self.paint[:, c]
-            g = self.around * self.paint[:, c]
-            y = self.value[:, c]
-            ff, fg, fy = (f * f) @ w, f @ (w * g), f @ (w * y)
-            gg, gy, yy = (w * g * g).sum(), (w * g * y).sum(), (w * y * y).sum()
-            det = (ff * gg - fg * fg).clamp_min(1e-12)
-            a, b = (fy * gg - fg * gy) / det, (ff * gy - fg * fy) / det
-            # At least 0: of two unknowns, the one that would be below is 0.
-            a_alone, b_alone = (fy / ff.clamp_min(1e-12)).clamp_min(0), (gy / gg.clamp_min(1e-12)).clamp_min(0)
-            b = torch.where(a < 0, b_alone, b)
-            a = torch.where(b < 0, a_alone, a.clamp_min(0))
-            b = b.clamp_min(0)
-            error = error + yy - 2 * a * fy - 2 * b * gy + a * a * ff + 2 * a * b * fg + b * b * gg
-            lobes.append(a)
-            arounds.append(b)
-        return error.clamp_min(0), torch.stack(lobes, 1), torch.stack(arounds, 1)
+        """(K,) weighted squared errors, (K, 3) and (K, 3) of lobes and surroundings, at least 0, of (K, P, 3)."""
+        w = self.weight[:, None]
+        f, g, y = received, self.around, self.value
+        ff, fg, fy = (f * f * w).sum(1), (f * (w * g)).sum(1), (f * (w * y)).sum(1)
+        gg, gy, yy = (w * g * g).sum(0), (w * g * y).sum(0), (w * y * y).sum(0)
+        determinant = (ff * gg - fg * fg).clamp_min(1e-12)
+        a, b = (fy * gg - fg * gy) / determinant, (ff * gy - fg * fy) / determinant
+        # At least 0: of two unknowns, one that would be below is 0, and the other is what it is alone.
+        a_alone, b_alone = (fy / ff.clamp_min(1e-12)).clamp_min(0), (gy / gg.clamp_min(1e-12)).clamp_min(0)
+        lone_b = a < 0
+        a = torch.where(b < 0, a_alone, a).where(~lone_b, 0.0)
+        b = torch.where(lone_b, b_alone.expand_as(b), b.clamp_min(0))
+        error = yy - 2 * a * fy - 2 * b * gy + a * a * ff + 2 * a * b * fg + b * b * gg
+        return error.sum(1).clamp_min(0), a, b
