@@ -10,6 +10,7 @@ examples:
   relight relight photo.jpg --direction left --sweep turn.mp4       the light goes around
   relight relight photo.png --mask cut.png --normals normals.png --env studio.exr -o studio.png
   relight relight photo.png --direction back --model shading --keep-colours -o back.png
+  relight relight fox/0012.jpg --scene runs/fox --view 0012.jpg --env sunset.hdr -o sunset.png    its own shape
 
 The shape is estimated from the subject's outline if neither --normals nor --depth says it: give them if you can. The
 subject is what isn't transparent, what --mask shows white, or what stands out from a plain background.
@@ -70,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--mask", type=Path, metavar="FILE", help="white where the subject is")
     shape.add_argument("--normals", type=Path, metavar="FILE", help="0.5 n + 0.5, +x right, +y up, +z towards you")
     shape.add_argument("--depth", type=Path, metavar="FILE", help="grey, brighter is nearer; .exr: metres or any unit")
+    shape.add_argument("--scene", type=Path, metavar="RUN", help="run with materials that the picture shows")
+    shape.add_argument("--view", metavar="NAME", help="of --scene: the photograph whose camera took the picture")
     shape.add_argument("--fov", type=positive, default=40.0, metavar="DEGREES", help="of the longer side (default: 40)")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="prior", metavar="NAME",
@@ -176,6 +179,8 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
             )
         return found.rgb
 
+    if arguments.scene is not None:
+        return picture, stored.alpha, _of_scene(arguments, size[0], size[1])
     if arguments.mask is not None:
         mask = beside(arguments.mask).mean(-1) > 0.5
     elif stored.alpha is not None and bool((stored.alpha < 0.5).any()):
@@ -206,3 +211,31 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
     if not bool(torch.isfinite(torch.cat([x.flatten() for x in (normal, depth) if x is not None])).all()):
         raise RelightError("--normals, --depth: hold NaN or infinity; export them again")
     return picture, stored.alpha, from_maps(mask, normal=normal, depth=depth, camera=camera)
+
+
+def _of_scene(arguments: argparse.Namespace, height: int, width: int) -> Geometry:
+    """The shape of a run's splat, from the camera of one of its photographs."""
+    from relight.diffusion.geometry import of_splat
+    from relight.errors import RelightError
+    from relight.export.runs import last_stage
+    from relight.plugins import did_you_mean
+    from relight.render.relit import Relit
+    from relight.scene_io import load_scene
+
+    given = [name for name in ("mask", "normals", "depth") if getattr(arguments, name) is not None]
+    if given:
+        raise RelightError(f"--scene, --{given[0]}: both say what the shape is; leave one out")
+    scene = load_scene(last_stage(arguments.scene))
+    views = scene.views
+    names = [] if views is None else [view.name for view in views]
+    if views is None or arguments.view not in names:
+        raise RelightError(f"--view {arguments.view}: not a photograph of {arguments.scene}"
+                           f"{did_you_mean(arguments.view or '', names)}")  # fmt: skip
+    camera = views.camera(names.index(arguments.view)).resized(width, height)
+    relit = Relit(scene.gaussians, scene.mesh, scene.light, extent=scene.frame.radius)
+    shape = of_splat(relit.buffer(camera), camera, relit.proxy)
+    if not bool(shape.mask.any()):
+        raise RelightError(
+            f"--view {arguments.view}: the run shows nothing there; was the picture taken by that camera?"
+        )
+    return shape

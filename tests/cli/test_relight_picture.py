@@ -103,8 +103,8 @@ def test_mistakes(photo, options, complaint, capsys, tmp_path):
 
 def test_bench_of_the_truth(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    command = ["bench", "relighting", "--model", "unchanged", "--scenes", "1", "--frames", "3", "--size", "40", "--samples", "0",
-               "--seed", "2", "--json", "scores.json"]  # fmt: skip
+    command = ["bench", "relighting", "--model", "unchanged", "--scenes", "1", "--frames", "3", "--size", "40",
+               "--samples", "0", "--seed", "2", "--json", "scores.json"]  # fmt: skip
     assert main(command) == 0
     assert "direction" in capsys.readouterr().out
     found = json.loads((tmp_path / "scores.json").read_text())

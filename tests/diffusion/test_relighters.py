@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+from meshed_ball import ball_mesh, ball_splat
 from torch import Generator, Tensor
 
 from relight.diffusion.detail import blended, colours_kept, detailed
-from relight.diffusion.geometry import Geometry, from_maps, level_camera
+from relight.diffusion.geometry import Geometry, from_maps, level_camera, of_splat
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.network import Config, Network
 from relight.diffusion.outline import estimated, subject
@@ -26,6 +27,12 @@ from relight.diffusion.relighters import (
 )
 from relight.diffusion.tasks import MAPS
 from relight.errors import RelightError
+from relight.fit.textures import glowing
+from relight.geometry.camera import Camera
+from relight.geometry.transforms import look_at
+from relight.render.deferred import gbuffer
+from relight.render.proxy import Proxy
+from relight.render.splats import create_rasterizer
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.vectors import unit
 
@@ -241,3 +248,13 @@ def test_mistakes(tiny, shape):
         create_relighter("shading", "x.safetensors")
     with pytest.raises(RelightError, match="ic-light-fc"):
         create_relighter("ic-light-fc", "/nowhere")
+
+
+def test_the_shape_of_a_splat():
+    camera = Camera.from_fov(look_at(torch.tensor([0.0, 0, 4]), torch.zeros(3), torch.tensor([0.0, 1, 0])), 0.7, 32, 32)
+    buffer = gbuffer(create_rasterizer(), ball_splat(), camera)
+    mesh = ball_mesh()
+    shape = of_splat(buffer, camera, Proxy(glowing(mesh, torch.full_like(mesh.vertices, 0.2))))
+    assert float(degrees(shape.normal, unit(shape.position))[shape.mask].median()) < 8
+    # Nothing stands in a ball's way above its own horizon, and half of the sky is below.
+    assert float(shape.open.mean()) == pytest.approx(0.5, abs=0.1)
