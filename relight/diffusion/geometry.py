@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,7 +25,7 @@ FOV = 40.0
 STEPS = 24
 """That a ray takes over a depth map, across one subject's radius; the share of a step that it starts after: LIFT."""
 LIFT = 1.0
-THICK = 0.35
+THICK = 0.8
 """Subject radii that things seen in a depth map are thick."""
 LEVEL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0))
 """world_from_camera of a picture without a scene: it looks level at the middle of environment maps, +x; up is +y."""
@@ -266,7 +265,3 @@ def integrated(normal: Tensor, mask: Tensor, camera: Camera) -> Tensor:
     depth = torch.fft.ifft2(spectrum).real[:height, :width] / camera.fx
     middle = depth[mask].median() if bool(mask.any()) else depth.median()
     return (1 + depth - middle).clamp_min(0.05)
-
-
-Estimator = Callable[[Tensor, Tensor], Geometry]
-"""(H, W, 3) picture, sRGB, and (H, W) bool mask to geometry."""

@@ -107,7 +107,7 @@ def test_shadows_along_a_depth_map():
     shape = from_maps(
         torch.ones(64, 64, dtype=torch.bool), normal=torch.tensor([0.0, 0, 1]).expand(64, 64, 3), depth=depth
     )
-    right = shape.world_from_viewer @ unit(torch.tensor([1.0, 0, 0.35]))
+    right = shape.world_from_viewer @ unit(torch.tensor([1.0, 0, 0.7]))
     far = torch.tensor([math.inf])
 
     def hidden(column: int, way: Tensor) -> bool:
