@@ -67,7 +67,8 @@ def test_light_that_is_30_degrees_off_is_30_degrees_off(shot):
     off = attributes(wrong, truth, shot, 0.6, said)
     assert right["direction, degrees"] < 6
     assert off["direction, degrees"] == pytest.approx(30, abs=6)
-    assert right["intensity, stops"] == 0 and right["intensity class"] == 1
+    assert right["intensity, stops"] == right["hardness, error"] == 0
+    assert all(value == 1 for name, value in right.items() if name.endswith("class"))
 
 
 def test_planted_intensity_temperature_and_width(shot):
@@ -85,8 +86,8 @@ def test_planted_intensity_temperature_and_width(shot):
 def test_clips_are_told_apart(shot):
     def course(variation: str) -> str:
         said = LightDescription.parse(f"direction=-40,25 hardness=0.4 variation={variation}")
-        pictures = [shot.drawn(lit_by(said.at(t), shot, 0.5).lights, 0.5) for t in (0.0, 0.4, 0.8, 1.2)]
-        return temporal([light_of(p, shot, 0.5) for p in pictures], [shot] * 4)
+        pictures = [shot.drawn(lit_by(said.at(t), shot, 0.5).lights, 0.5) for t in (0.0, 0.5, 1.0)]
+        return temporal([light_of(p, shot, 0.5) for p in pictures], [shot] * 3)
 
     assert [course(v) for v in ("static", "flickering", "moving")] == ["static", "changing", "moving"]
 
@@ -130,6 +131,7 @@ def test_likeness_of_equals_and_others(shot):
     assert other["PSNR, dB"] < same["PSNR, dB"]
 
 
+@pytest.mark.slow
 def test_truth_is_perfect_and_doing_nothing_is_not():
     plan = Plan(scenes=1, clips=1, size=40, frames=3, seed=2)
     truth = measured(Truth, plan)

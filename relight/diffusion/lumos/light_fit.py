@@ -21,13 +21,13 @@ from relight.shading.surface import frame
 from relight.shading.tracing import Tracer
 from relight.vectors import unit
 
-POINTS = 900
+POINTS = 500
 """That are looked at, of a picture."""
 AXES = 400
 """Directions that are tried first: about 10 degrees apart."""
 RADII = (0.8, 3.0, 9.0, 20.0, 40.0)
 """Degrees, likewise."""
-RAYS = 6
+RAYS = 5
 """Within lobes of fewer than BITS degrees, which look for what is in their way."""
 BITS = 12.0
 DISTANCES = (1.6, 2.5, 4.0)
@@ -144,7 +144,7 @@ class _Fit:
         )  # fmt: skip
 
     def _refined(self, axis: Tensor, spread: float, radii: Sequence[float]) -> tuple[Tensor, float]:
-        axes = unit(torch.cat([axis[None], axis + sky(12) * math.tan(math.radians(spread))]))
+        axes = unit(torch.cat([axis[None], axis + sky(8) * math.tan(math.radians(spread))]))
         tried = [(one, radius) for radius in radii for one in axes]
         errors = self._errors(torch.stack([self._lobe(*pair) for pair in tried]))[0]
         return tried[int(errors.argmin())]
@@ -192,7 +192,7 @@ class _Fit:
         middle, radius = self.geometry.middle, self.geometry.radius
         found = (math.inf, axis, torch.zeros(3), torch.zeros(3))
         for spread in (20.0, 7.0):
-            axes = unit(torch.cat([found[1][None], found[1] + sky(16) * math.tan(math.radians(spread))]))
+            axes = unit(torch.cat([found[1][None], found[1] + sky(8) * math.tan(math.radians(spread))]))
             for away in DISTANCES:
                 distance = away * radius
                 for one in axes:
