@@ -46,8 +46,8 @@ def test_sides(photo, capsys):
 
 
 def test_a_map_a_lamp_and_colours(photo):
-    light = torch.full((8, 16, 3), 0.05)
-    light[2:4, 6:8] = torch.tensor([40.0, 10.0, 5.0])
+    light = torch.full((8, 16, 3), 0.05)  # its middle is behind the ball
+    light[2:4, :2] = torch.tensor([40.0, 10.0, 5.0])
     write_exr("red.exr", {"RGB": light})
     assert main(["relight", photo, *SHADING, "--env", "red.exr", "--keep-colours", "-o", "red.png"]) == 0
     color = read_image("red.png").rgb[15, 12]
