@@ -19,6 +19,8 @@ VERBS = (
     "view",
     "eval",
     "render",
+    "relight",
+    "bench",
     "select",
     "decompose",
     "export",
@@ -28,7 +30,7 @@ VERBS = (
     "info",
     "doctor",
 )
-_MODULES = {"eval": "evaluate"}
+_MODULES = {"eval": "evaluate", "relight": "relight_picture"}
 
 EPILOG = """examples:
   relight new photos/            write photos/scene.yaml for a capture

@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if is_splat(arguments.source):
         output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
-        _keep([output], arguments.force)
+        keep_files([output], arguments.force)
         draw_splat(arguments, output, _size(arguments.size or "768x768"))
     elif arguments.source.suffix.lower() in SUFFIXES and not arguments.source.is_dir():
         if arguments.views:
@@ -126,14 +126,14 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.show or arguments.set:
             raise RelightError(f"--show, --set: for runs; {arguments.source} is a model, edit its own materials")
         output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
-        _keep([output], arguments.force)
+        keep_files([output], arguments.force)
         draw_model(arguments, output, _size(arguments.size or "768x768"))
     else:
-        draw_run(arguments, _size(arguments.size) if arguments.size else None, _keep, _still_names)
+        draw_run(arguments, _size(arguments.size) if arguments.size else None, keep_files, _still_names)
     return 0
 
 
-def _keep(files: list[Path], force: bool) -> None:
+def keep_files(files: list[Path], force: bool) -> None:
     """Raise RelightError if one of the files exists; before any is written."""
     from relight.errors import RelightError
 

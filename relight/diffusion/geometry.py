@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,6 +13,8 @@ from torch.nn.functional import interpolate
 from relight.diffusion.hints import closeness, past, sky
 from relight.errors import RelightError, ShapeError
 from relight.geometry.camera import Camera
+from relight.render.deferred import GBuffer
+from relight.render.proxy import Proxy
 from relight.shading.lights import Light
 from relight.shading.surface import Surface
 from relight.shading.tracing import Tracer
@@ -24,7 +25,7 @@ FOV = 40.0
 STEPS = 24
 """That a ray takes over a depth map, across one subject's radius; the share of a step that it starts after: LIFT."""
 LIFT = 1.0
-THICK = 0.35
+THICK = 0.8
 """Subject radii that things seen in a depth map are thick."""
 LEVEL = ((0.0, 0.0, 1.0), (0.0, -1.0, 0.0), (1.0, 0.0, 0.0))
 """world_from_camera of a picture without a scene: it looks level at the middle of environment maps, +x; up is +y."""
@@ -36,6 +37,7 @@ VIEWER = (1.0, -1.0, -1.0)
 class Geometry:
     """normal: (H, W, 3) unit, world, towards the eye.  depth: (H, W) world units along the view's axis, above 0.  mask:
     (H, W) bool; elsewhere normals and depth mean nothing.  tracer: what casts shadows; None: what `depth` shows.
+    lift: world units above the surface that rays start, beside what a pixel's size demands.
 
     Raises ShapeError.
     """
@@ -45,6 +47,7 @@ class Geometry:
     mask: Tensor
     camera: Camera
     tracer: Tracer | None = None
+    lift: float = 0.0
 
     def __post_init__(self) -> None:
         size = (self.camera.height, self.camera.width)
@@ -67,15 +70,16 @@ class Geometry:
         depth = resized(torch.where(self.mask, self.depth, 0.0)[..., None], height, width) / share
         kept = mask[..., 0] >= 0.5
         depth = torch.where(kept, depth[..., 0], self.depth[self.mask].mean() if bool(self.mask.any()) else 1.0)
-        return Geometry(unit(normal), depth, kept, self.camera.resized(width, height), self.tracer)
+        return Geometry(unit(normal), depth, kept, self.camera.resized(width, height), self.tracer, self.lift)
 
     def cropped(self, top: int, left: int, height: int, width: int) -> Geometry:
         """A part of the picture."""
         rows, columns = slice(top, top + height), slice(left, left + width)
         camera = replace(self.camera, cx=self.camera.cx - left, cy=self.camera.cy - top, width=width, height=height)
         return Geometry(
-            self.normal[rows, columns], self.depth[rows, columns], self.mask[rows, columns], camera, self.tracer
-        )
+            self.normal[rows, columns], self.depth[rows, columns], self.mask[rows, columns], camera, self.tracer,
+            self.lift,
+        )  # fmt: skip
 
     @property
     def normal_in_camera(self) -> Tensor:
@@ -99,7 +103,12 @@ class Geometry:
         normal = self.normal[self.mask]
         view = -self.camera.ray_directions()[self.mask]
         rough = torch.full_like(normal[:, 0], 0.8)
-        return Surface(self.position[self.mask], normal, view, torch.full_like(normal, 0.5), rough, 0 * rough)
+        position = self.position[self.mask]
+        if self.tracer is not None:
+            # The mean depth of a pixel may lie below the mesh, in the dark.
+            up = self.lift + 0.75 * self.depth[self.mask] / min(self.camera.fx, self.camera.fy)
+            position = position + up[:, None] * normal
+        return Surface(position, normal, view, torch.full_like(normal, 0.5), rough, 0 * rough)
 
     @cached_property
     def middle(self) -> Tensor:
@@ -140,6 +149,14 @@ class Geometry:
         picture = values.new_zeros(*self.mask.shape, values.shape[1]) + background
         picture[self.mask] = values
         return picture
+
+
+def of_splat(buffer: GBuffer, camera: Camera, proxy: Proxy | None = None) -> Geometry:
+    """Of what a camera sees of a splat with materials.  proxy: for shadows of all there is, not only what is seen."""
+    normal = buffer.spread(buffer.surface.normal)
+    tracer, lift = (None, 0.0) if proxy is None else (proxy.tracer, proxy.lift)
+    mask = buffer.mask & (buffer.splat.alpha > 0.5)
+    return Geometry(normal, buffer.splat.depth.clamp_min(1e-6), mask, camera, tracer, lift)
 
 
 class DepthTracer:
@@ -190,12 +207,11 @@ def level_camera(height: int, width: int, fov: float = FOV) -> Camera:
 
 def resized(values: Tensor, height: int, width: int) -> Tensor:
     """(H, W, C) by area where smaller, bilinear where larger."""
-    smaller = height <= values.shape[0] and width <= values.shape[1]
-    picture = values.permute(2, 0, 1)[None]
-    if smaller:
-        out = interpolate(picture, (height, width), mode="area")
+    planes = values.permute(2, 0, 1)[None]
+    if height <= values.shape[0] and width <= values.shape[1]:
+        out = interpolate(planes, (height, width), mode="area")
     else:
-        out = interpolate(picture, (height, width), mode="bilinear", align_corners=False, antialias=True)
+        out = interpolate(planes, (height, width), mode="bilinear", antialias=True)
     return out[0].permute(1, 2, 0).contiguous()
 
 
@@ -249,7 +265,3 @@ def integrated(normal: Tensor, mask: Tensor, camera: Camera) -> Tensor:
     depth = torch.fft.ifft2(spectrum).real[:height, :width] / camera.fx
     middle = depth[mask].median() if bool(mask.any()) else depth.median()
     return (1 + depth - middle).clamp_min(0.05)
-
-
-Estimator = Callable[[Tensor, Tensor], Geometry]
-"""(H, W, 3) picture, sRGB, and (H, W) bool mask to geometry."""

@@ -20,9 +20,9 @@ from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.protocol import Condition
 from relight.diffusion.tasks import condition_maps
 from relight.errors import RelightError
-from relight.plugins import PluginError, did_you_mean, load_target
+from relight.plugins import did_you_mean
 from relight.shading.color import linear_to_srgb, srgb_to_linear
-from relight.shading.lights import Light
+from relight.shading.lights import Light, Surroundings
 from relight.shading.spherical_harmonics import basis
 from relight.shading.tracing import Tracer
 
@@ -64,8 +64,15 @@ def metered(picture: Tensor, geometry: Geometry, lights: tuple[Light, ...]) -> f
     small = _working(geometry, 64)
     bright = luminance(srgb_to_linear(picture[geometry.mask])).mean()
     surface = small.surface
-    mean = luminance(matte(surface, small.seeing(lights), _rays(small, lights))).mean()
+    mean = luminance(matte(surface, small.seeing(lights), rays(small, lights))).mean()
     return float(bright / (ALBEDO * mean).clamp_min(1e-6))
+
+
+def exposure_of(picture: Tensor, geometry: Geometry) -> float:
+    """One for described lights from every direction, so that light from behind is darker than light from the front:
+    that under which light of intensity 1 from the front, a little above, leaves the picture as bright as it is."""
+    plain = LightDescription(direction=(0.0, 0.5, 0.75**0.5))
+    return metered(picture, geometry, plain.lights(geometry.world_from_viewer, geometry.middle, geometry.radius))
 
 
 def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -104,11 +111,11 @@ class ShadingRelighter:
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
-        _check(picture, geometry)
+        checked(picture, geometry)
         small = _working(geometry, self.size)
         linear = _small_picture(picture, geometry, small)
         paint, _ = base_color(linear[small.mask], small)
-        received = matte(small.surface, small.seeing(light.lights), _rays(small, light.lights))
+        received = matte(small.surface, small.seeing(light.lights), rays(small, light.lights))
         after = small.spread(paint * received * light.exposure)
         return _full(picture, after, geometry, self.size, self.detail)
 
@@ -138,8 +145,8 @@ class PriorRelighter:
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
-        _check(picture, geometry)
-        top, left, height, width = _box(geometry.mask)
+        checked(picture, geometry)
+        top, left, height, width = box(geometry.mask)
         part = geometry.cropped(top, left, height, width)
         crop = picture[top : top + height, left : left + width]
         out = picture.clone()
@@ -152,7 +159,7 @@ class PriorRelighter:
         """(h, w, 3) linear: what the network paints."""
         small = _working(geometry, self.size)
         photo = linear_to_srgb(_small_picture(picture, geometry, small)) * small.mask[..., None]
-        surface, tracer = small.surface, _rays(small, light.lights)
+        surface, tracer = small.surface, rays(small, light.lights)
         hints = radiance_hints(surface, small.seeing(light.lights), tracer)
         drawn = torch.cat([small.spread(shown(hint, light.exposure)) for hint in hints], -1)
 
@@ -180,11 +187,12 @@ class Unchanged:
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
-        _check(picture, geometry)
+        checked(picture, geometry)
         return picture
 
 
 def _prior(weights: str | None, **options) -> ImageRelighter:
+    options.pop("base", None)
     return PriorRelighter(Prior.load(weights or "relight"), **options)
 
 
@@ -199,28 +207,25 @@ BUILTIN: Mapping[str, tuple[Callable[..., ImageRelighter], str]] = {
     "shading": (_shading, "estimated base colour times light; nothing learned"),
 }
 """By name: what makes it from weights (a path, an id or None) and options, and what it is."""
-PUBLIC: Mapping[str, str] = {
-    "ic-light": "relight.diffusion.public.ic_light:load",
-    "dilightnet": "relight.diffusion.public.dilightnet:load",
-    "neural-gaffer": "relight.diffusion.public.neural_gaffer:load",
-}
-"""Public models by name: "module:function" as in BUILTIN; weights are an id of a hub or a folder."""
+PUBLIC = ("ic-light-fc", "ic-light-fbc", "dilightnet", "neural-gaffer")
+"""Published models, of `public_relighters`; weights are a folder or a name of a hub."""
 
 
 def create_relighter(name: str = "prior", weights: str | None = None, **options) -> ImageRelighter:
-    """By name.  options: fields of `PriorRelighter`; models without one ignore it.  Raises RelighterError."""
+    """By name.  options: fields of `PriorRelighter`, and `base` of public models; those that a model doesn't have, it
+    ignores.  Raises RelighterError, and PriorError or DataError for weights that aren't there.
+    """
     if name in BUILTIN:
         return BUILTIN[name][0](weights, **options)
     if name not in PUBLIC:
         raise RelighterError(f"model {name!r}: unknown{did_you_mean(name, [*BUILTIN, *PUBLIC])}")
-    try:
-        make = load_target(PUBLIC[name], f"model {name!r}")
-    except PluginError as error:
-        raise RelighterError(f"model {name!r}: can't be used here: {error}") from error
-    return make(weights, **options)  # type: ignore[operator]
+    from relight.diffusion.public_relighters import create
+
+    return create(name, weights, **options)
 
 
-def _check(picture: Tensor, geometry: Geometry) -> None:
+def checked(picture: Tensor, geometry: Geometry) -> None:
+    """Raise RelighterError unless the picture fits the geometry, and that shows something."""
     if tuple(picture.shape) != (*geometry.size, 3):
         raise RelighterError(f"relight: expected a picture {(*geometry.size, 3)}, found {tuple(picture.shape)}")
     if not bool(geometry.mask.any()):
@@ -246,13 +251,13 @@ def _full(picture: Tensor, after: Tensor, geometry: Geometry, size: int, detail:
     return torch.where(geometry.mask[..., None], linear_to_srgb(linear.clamp(0, 1)), picture)
 
 
-def _rays(geometry: Geometry, lights: tuple[Light, ...]) -> Tracer | None:
-    """Only small lights need any."""
-    return geometry.rays if any(light.delta or not hasattr(light, "irradiance") for light in lights) else None
+def rays(geometry: Geometry, lights: tuple[Light, ...]) -> Tracer | None:
+    """What casts shadows of small lights; None if there are none: others know theirs."""
+    return None if all(isinstance(light, Surroundings) for light in lights) else geometry.rays
 
 
-def _box(mask: Tensor) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the subject, with a margin."""
+def box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the (H, W) mask's subject, with a margin."""
     rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
     margin = round(MARGIN * max(int(rows[-1] - rows[0]), int(columns[-1] - columns[0]))) + 1
     top, left = max(0, int(rows[0]) - margin), max(0, int(columns[0]) - margin)

@@ -20,7 +20,7 @@ from relight.diffusion.procedural.shapes import Solids, solids
 from relight.diffusion.procedural.textures import WORDS, material
 from relight.geometry.camera import Camera
 from relight.geometry.transforms import look_at
-from relight.render.tracing import create_tracer
+from relight.render.tracing import MeshTracer, create_tracer
 from relight.shading.color import linear_to_srgb
 from relight.vectors import unit
 
@@ -100,19 +100,40 @@ def view(seed: int, size: int) -> Views:
     return _swatch(draw, size) if draw.chance(0.125) else look(solids(draw), draw, size)
 
 
-def look(scene: Solids, draw: Draw, size: int) -> Views:
-    """Solids with textures drawn for them, from a random side at or above their own height."""
+@dataclass(frozen=True)
+class Hits:
+    """What a camera sees of solids, at those of its size x size pixels that see any.
+
+    pixel: (N,) row by row.  position, normal (shading, towards the eye), geometric (towards the eye): (N, 3), world.
+    base_color: (N, 3) linear.  roughness, metallic: (N,).  words: of the solid that is seen most.
+    """
+
+    pixel: Tensor
+    position: Tensor
+    normal: Tensor
+    geometric: Tensor
+    base_color: Tensor
+    roughness: Tensor
+    metallic: Tensor
+    words: tuple[str, ...]
+
+
+def standpoint(draw: Draw, size: int) -> Camera:
+    """A camera that looks at about the origin from a random side at or above its height."""
     eye = draw.direction()
     eye = unit(torch.stack([eye[0], (0.9 * eye[1].abs() + 0.05), eye[2]]))
     fov = math.radians(draw.number(20, 55))
     target = draw.direction() * 0.15
     away = draw.number(0.75, 1.2) / math.tan(fov / 2)
     pose = look_at(eye * away + target, target, torch.tensor([0.0, 1.0, 0.0]))
-    camera = Camera.from_fov(pose, fov, size, size)
+    return Camera.from_fov(pose, fov, size, size)
+
+
+def seen(scene: Solids, camera: Camera, tracer: MeshTracer, draw: Draw) -> Hits:
+    """The solids with textures drawn for them: the same ones for the same state of the generator."""
     rays = camera_rays(camera)
-    tracer = create_tracer(scene.mesh)
-    origins = camera.position.expand(size * size, 3)
-    face, weights = tracer.nearest(origins, rays, torch.full((size * size,), math.inf))  # type: ignore[attr-defined]
+    origins = camera.position.expand(len(rays), 3)
+    face, weights = tracer.nearest(origins, rays, torch.full((len(rays),), math.inf))
     hit = (face >= 0).nonzero()[:, 0]
     corners = scene.mesh.faces.long()[face[hit]]
 
@@ -125,13 +146,6 @@ def look(scene: Solids, draw: Draw, size: int) -> Views:
     normal = torch.where(facing > 0, -normal, normal)
     geometric = scene.mesh.face_normals()[face[hit]]
     geometric = geometric * -(geometric * rays[hit]).sum(-1, keepdim=True).sign()
-    directions = sky()
-    above = (geometric @ directions.mT) > 0
-    pixel, way = above.nonzero().unbind(1)
-    free = above.clone()
-    free[pixel, way] = ~tracer.occluded(position[pixel], directions[way], torch.full((len(pixel),), 1e6))
-    bits = (free.long() << torch.arange(DIRECTIONS)).sum(1)
-
     part = scene.part[face[hit]]
     color, rough, metal = torch.zeros(len(hit), 3), torch.zeros(len(hit)), torch.zeros(len(hit))
     words: dict[int, tuple[str, ...]] = {}
@@ -140,17 +154,32 @@ def look(scene: Solids, draw: Draw, size: int) -> Views:
         made = material(local[where], draw)
         color[where], rough[where], metal[where] = made.base_color, made.roughness, made.metallic
         words[number] = made.words
-    depth = (position - camera.position) @ camera.forward
     middle = int(part.bincount().argmax()) if len(hit) else 0
+    return Hits(hit, position, normal, geometric, color, rough, metal, words[middle])
+
+
+def look(scene: Solids, draw: Draw, size: int) -> Views:
+    """Solids with textures drawn for them, from a random side at or above their own height."""
+    camera = standpoint(draw, size)
+    tracer = create_tracer(scene.mesh)
+    assert isinstance(tracer, MeshTracer)
+    there = seen(scene, camera, tracer, draw)
+    directions = sky()
+    above = (there.geometric @ directions.mT) > 0
+    pixel, way = above.nonzero().unbind(1)
+    free = above.clone()
+    free[pixel, way] = ~tracer.occluded(there.position[pixel], directions[way], torch.full((len(pixel),), 1e6))
+    bits = (free.long() << torch.arange(DIRECTIONS)).sum(1)
+    depth = (there.position - camera.position) @ camera.forward
 
     def spread(values: Tensor) -> Tensor:
         blank = values.new_zeros(size * size, *values.shape[1:])
-        return blank.index_copy(0, hit, values).view(1, size, size, *values.shape[1:])
+        return blank.index_copy(0, there.pixel, values).view(1, size, size, *values.shape[1:])
 
     return Views(
-        spread(_encoded(color)), spread(_byte(rough)), spread(_byte(metal)), spread(normal.half()),
-        spread(depth.half()), spread(bits),
-        pose[None, :3, :3], torch.tensor([camera.fx]), _indices(words[middle])[None],
+        spread(_encoded(there.base_color)), spread(_byte(there.roughness)), spread(_byte(there.metallic)),
+        spread(there.normal.half()), spread(depth.half()), spread(bits),
+        camera.world_from_camera[None, :3, :3], torch.tensor([camera.fx]), _indices(there.words)[None],
     )  # fmt: skip
 
 
