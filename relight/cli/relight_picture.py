@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        "neural-gaffer (weights of others)")  # fmt: skip
     model.add_argument("--weights", metavar="PLACE", help="file, folder or a hub's name; default: the model's own")
     model.add_argument("--base", metavar="PLACE", help="of the model that a public one adds to")
-    model.add_argument("--steps", type=count, default=4, help="of sampling by the prior (default: 4)")
+    model.add_argument(
+        "--steps", type=count, default=0, help="of sampling by the prior (default: none, the mean of what could be)"
+    )
     model.add_argument("--seed", type=int, default=0)
     model.add_argument("--detail", type=_share, default=1.0, metavar="SHARE", help="of fine detail that comes from the "
                        "photograph, not from the model (default: 1)")  # fmt: skip
