@@ -16,19 +16,17 @@ from relight.fit.graph import Surface, seen_surface
 from relight.fit.judge import Trials, judge, repainted
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error, normal_consistency, photometric, smoothness
+from relight.fit.on_proxy import OnProxy
 from relight.fit.parameters import Parameters
 from relight.fit.places import Places
 from relight.fit.shared import SharedMaterials, segments
-from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
-from relight.geometry.mesh import Mesh
 from relight.render import tracing
 from relight.render.deferred import GBuffer, blend, displayed
 from relight.render.protocol import RasterOptions
 from relight.render.proxy import Proxy, fuse
 from relight.render.relit import Shader
-from relight.render.splats import create_rasterizer, render
-from relight.render.transfer import bake
+from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.shading.environment import Environment
 from relight.stages.base import Checkpoint, Job, Stage
@@ -36,7 +34,6 @@ from relight.views import Photo, Views
 
 GEOMETRY = ("means", "quats_wxyz", "log_scales", "logit_opacity")
 LOOK = ("sh",)
-MESH = ("vertices", "faces", "normals", "colors")
 MATERIALS = {"base_color": 0.99, "roughness": 0.99, "metallic": 0.99, "progress": 0.01}
 """Where they start: a white, rough metal that hardly counts (Ye, Hou and Zhou)."""
 KINDS = ("metallic", "roughness")
@@ -240,7 +237,7 @@ class _Distillation:
         self.order = torch.empty(0, dtype=torch.long)
         self.step, self.quality = 0, 0.0
         self.shader = Shader(self.rasterizer, self.raster)
-        self.places = torch.empty(0, 3)
+        self.ground: OnProxy | None = None
         self.shared: SharedMaterials | None = None
         if job.restored is not None:
             self._restore(job.restored)
@@ -284,9 +281,10 @@ class _Distillation:
         """A mesh from the splat as it is now; then light and base colour as if all were diffuse."""
         cameras = [self.views.camera(i).to(self.job.device) for i in range(len(self.views))]
         proxy = Proxy(fuse(self.rasterizer, self._gaussians().detach(), cameras, options=self.raster))
-        self.places, normals, look = proxy.closest(self.parameters["means"])
+        points, normals, look = proxy.closest(self.parameters["means"])
         light = self.light.now().main
-        self._bake(proxy, normals, light.rotation if light is not None else torch.eye(3))
+        rotation = torch.eye(3) if light is None else light.rotation
+        self._stand_on(OnProxy.of(proxy, points, normals, rotation, seed=self.job.seed))
         o = self.options
         parts = None if o.share_materials_by == "colors" else segments(self._surface())
         prior = Prior(o.metallic_start, o.roughness_start, parts, o.share_materials_by)
@@ -300,21 +298,15 @@ class _Distillation:
     def _surface(self) -> Surface:
         return seen_surface(self.rasterizer, self._gaussians(), self.views, self.raster)
 
-    def _bake(self, proxy: Proxy, normals: Tensor, rotation: Tensor) -> None:
+    def _stand_on(self, ground: OnProxy) -> None:
         """From here on, light comes with shadows and by way of other surfaces, and normals are the proxy's."""
-        self.start = replace(self.start, channels={**self.start.channels, "normal": normals})
-        transfer = bake(proxy, self.places, normals, rotation, seed=self.job.seed)
-        self.shader = Shader(self.rasterizer, self.raster, proxy, transfer)
+        self.ground = ground
+        self.start = replace(self.start, channels={**self.start.channels, "normal": ground.normals})
+        self.shader = Shader(self.rasterizer, self.raster, ground.proxy, ground.transfer)
 
     def _places(self) -> Places:
-        """The Gaussians as places on the proxy."""
-        proxy, transfer, splat = self.shader.proxy, self.shader.transfer, self._gaussians().detach()
-        assert proxy is not None and transfer is not None
-
-        def depth(camera: Camera) -> Tensor:
-            return render(self.rasterizer, splat, camera, options=self.raster).median_depth
-
-        return Places(self.places, self.start.channels["normal"], proxy, transfer, depth)
+        assert self.ground is not None
+        return self.ground.places(self.rasterizer, self._gaussians().detach(), self.raster)
 
     def _judge(self, shared: SharedMaterials) -> None:
         """Metallic and roughness of the kinds, and base colour where it was found for another metallic."""
@@ -442,17 +434,14 @@ class _Distillation:
         return replace(self.start, **values, channels={**self.start.channels, **channels})
 
     def _scene(self) -> Scene:
-        mesh = self.scene.mesh if self.shader.proxy is None else self.shader.proxy.mesh
+        mesh = self.scene.mesh if self.ground is None else self.ground.proxy.mesh
         return replace(self.scene, gaussians=self._gaussians().detach(), light=self.light.found(), mesh=mesh)
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {**self.parameters.state(), **self.light.state()}
         tensors |= {"order": self.order, "generator": self.generator.get_state()}
-        if self.shader.proxy is not None and self.shader.transfer is not None:
-            mesh = self.shader.proxy.mesh
-            tensors |= {f"mesh.{name}": getattr(mesh, name) for name in MESH}
-            tensors |= {"places": self.places, "rotation": self.shader.transfer.rotation}
-            tensors["normals"] = self.start.channels["normal"]
+        if self.ground is not None:
+            tensors |= self.ground.state()
         if self.shared is not None:
             tensors |= self.shared.state()
         return Checkpoint(self.step, tensors, {"quality": self.quality})
@@ -464,8 +453,6 @@ class _Distillation:
         self.order = saved.tensors["order"]
         self.shared = SharedMaterials.restored(saved.tensors)
         self.generator.set_state(saved.tensors["generator"])
-        if "places" in saved.tensors:
-            self.places = saved.tensors["places"]
-            vertices, faces, normals, colors = (saved.tensors[f"mesh.{name}"] for name in MESH)
-            proxy = Proxy(Mesh(vertices, faces, normals=normals, colors=colors))
-            self._bake(proxy, saved.tensors["normals"], saved.tensors["rotation"])
+        ground = OnProxy.restored(saved.tensors, seed=self.job.seed)
+        if ground is not None:
+            self._stand_on(ground)
