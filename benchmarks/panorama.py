@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--prior", help="name of a bundled prior, or its file")
     parser.add_argument("--crops", type=int, default=4, help="of each map")
     parser.add_argument("--fov", type=float, default=60.0)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--draws", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)

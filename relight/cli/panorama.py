@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     made = parser.add_argument_group("what is made up")
     made.add_argument("--prior", default="panorama", help="that comes with relight, or a file (default %(default)s)")
-    made.add_argument("--steps", type=int, default=4, help="of sampling; 1 is blurred (default %(default)s)")
+    made.add_argument(
+        "--steps", type=int, default=1, help="of sampling; 1: the mean of what could be, more: one of it (default 1)"
+    )
     made.add_argument("--draws", type=int, default=1, help="possible surroundings that are averaged")
     made.add_argument("--seed", type=int, default=0)
 

@@ -212,7 +212,7 @@ class _TextureFit:
     def _guide(self) -> MaterialGuide:
         o = self.options
         return MaterialGuide(
-            MaterialPrior.load(o.prior), ScoreOptions(guidance="x0", steps=2, scale=1.0, low=0.3, high=0.9, fades=True,
+            MaterialPrior.load(o.prior), ScoreOptions(guidance="sds", scale=1.0, low=0.3, high=0.9, fades=True,
                                               strength=0.5 * o.prior_weight * o.prior_every, average="pixels"),
             self.mesh, self.rasterizer, photographs(self.mesh, self.views, o.prior_size),
             torch.Generator().manual_seed(self.job.seed + 1), tuple(o.prompt.split()),
