@@ -101,6 +101,7 @@ def test_mistakes(photo, options, complaint, capsys, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_bench_of_the_truth(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["bench", "relighting", "--model", "unchanged", "--scenes", "1", "--frames", "3", "--size", "40",

@@ -156,12 +156,12 @@ def test_training_learns_what_the_maps_tell(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    plan = Plan(pictures=16 * 6, batch=16)
+    plan = Plan(pictures=16 * 5, batch=16)
     whole = train("material", flat, plan, tmp_path / "whole", torch.device("cpu"))
     with pytest.raises(StoppedError):
         train("material", interrupted(3), plan, tmp_path / "parts", torch.device("cpu"))
     half = Prior.load(tmp_path / "parts" / "prior.safetensors")
-    assert int(half.info["pictures"]) < 16 * 6
+    assert int(half.info["pictures"]) < 16 * 5
     parts = train("material", flat, plan, tmp_path / "parts", torch.device("cpu"))
     for a, b in zip(whole.network.parameters(), parts.network.parameters(), strict=True):
         torch.testing.assert_close(a, b)

@@ -160,7 +160,7 @@ def uninterrupted(capture, tmp_path_factory) -> Scene:
     return Distill(**SHORT).run(capture, MemoryJob(tmp_path_factory.mktemp("whole")))
 
 
-@pytest.mark.parametrize("stop", [2, 12, 19])
+@pytest.mark.parametrize("stop", [2, pytest.param(12, marks=pytest.mark.slow), 19])
 def test_interrupted_and_continued_gives_the_same_bits(capture, uninterrupted, tmp_path, stop):
     whole, job = uninterrupted, MemoryJob(tmp_path, stop_at=stop)
     with pytest.raises(Interrupted):
@@ -221,7 +221,7 @@ def test_a_light_that_is_given_stays_and_tells_the_scale_of_base_colour(capture,
     assert color_error(result, scaled=False) < 0.06
 
 
-@pytest.mark.parametrize("shadows", [False, True])
+@pytest.mark.parametrize("shadows", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_photographs_under_several_lights_give_a_map_each(tmp_path, shadows):
     result, job = distilled(photographed(tmp_path, SEVERAL), tmp_path, shadows=shadows)
     assert result.light is not None and set(result.light.maps) == {"a", "b"}
@@ -236,7 +236,7 @@ def test_photographs_under_several_lights_give_a_map_each(tmp_path, shadows):
     assert job.metrics["train_psnr"] > 24
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_light_of_a_turntable_follows_the_camera(tmp_path, known):
     lighting = Lighting({"": sky()}, follows_camera=True)
     scene = photographed(tmp_path, lighting)
