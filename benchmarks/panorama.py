@@ -23,9 +23,8 @@ from relight.data.environments import load_environment
 from relight.diffusion.framing import Frame, map_directions, photographed, resized
 from relight.diffusion.light_edit import LightEdit, find_lights, solid_angles
 from relight.diffusion.panorama import KEY, DiffusionPanorama, PanoramaEstimator
-from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.sphere_metrics import SPHERES, ConstantMean, MirroredCrop, peak, sphere_scores
-from relight.shading.color import linear_to_srgb, srgb_to_linear
+from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 
 ASPECT = 4 / 3
 WIDTH = 160

@@ -55,7 +55,7 @@ def materials(views: Views, light: Light, left: Left | None = None) -> Batches:
     left = Left() if left is None else left
 
     def draw(count: int, generator: Generator) -> Batch:
-        some = _some(views, count, generator)
+        some = views.drawn(count, generator)
         (shown,) = frames(some, light, generator)
         maps, words = _told(shown, shown, some.words, left, generator)
         return Batch(material_picture(shown), maps, words, _weight(shown))
@@ -68,7 +68,7 @@ def relightings(views: Views, light: Light, left: Left | None = None) -> Batches
     left = Left(photo=0.1, hints=0.1, words=0.7) if left is None else left
 
     def draw(count: int, generator: Generator) -> Batch:
-        some = _some(views, count, generator)
+        some = views.drawn(count, generator)
         before, after = frames(some, light, generator, relit=True)
         maps, words = _told(before, after, some.words, left, generator)
         return Batch(2 * after.photo - 1, maps, words, _weight(after))
@@ -83,10 +83,6 @@ def material_picture(shown: Frames) -> Tensor:
 
 def _weight(shown: Frames) -> Tensor:
     return BACKDROP + (1 - BACKDROP) * shown.mask
-
-
-def _some(views: Views, count: int, generator: Generator) -> Views:
-    return views[torch.randint(len(views), (count,), generator=generator)]
 
 
 def _told(before: Frames, after: Frames, words: Tensor, left: Left, generator: Generator) -> tuple[Tensor, Tensor]:

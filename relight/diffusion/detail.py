@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from relight.diffusion.geometry import Geometry, resized
-from relight.diffusion.procedural.draw import luminance
+from relight.shading.color import luminance
 
 FLOOR = 0.01
 """Light that is added before ratios are taken, so that dark noise isn't multiplied by large numbers."""

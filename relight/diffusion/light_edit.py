@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from relight.diffusion.framing import map_directions, resized
-from relight.diffusion.procedural.draw import luminance
 from relight.errors import RelightError, ShapeError
+from relight.shading.color import luminance
 from relight.shading.environment import Environment, bilinear
 from relight.shading.spherical_gaussians import SphericalGaussians
 from relight.vectors import unit

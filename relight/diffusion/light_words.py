@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relight.diffusion.procedural.draw import blackbody
 from relight.errors import RelightError
 from relight.plugins import did_you_mean
+from relight.shading.color import blackbody
 from relight.shading.lights import Light, Point, Sun
 from relight.shading.spherical_gaussians import SphericalGaussians
 from relight.shading.surface import frame

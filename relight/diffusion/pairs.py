@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from relight.diffusion.procedural.draw import Draw
-from relight.diffusion.procedural.frames import Frames, Light, frames
+from relight.diffusion.procedural.frames import Light, frames
 from relight.diffusion.procedural.leaves import leaves
 from relight.diffusion.procedural.views import Views
 
@@ -44,7 +44,7 @@ def pictures(views: Views, light: Light, share: float = 0.5) -> PairSource:
     def draw(count: int, generator: Generator) -> Pairs:
         flat = round(share * count)
         size = views.depth.shape[1]
-        shown = _shown(views, light, max(1, math.ceil((count - flat) / 3)), generator)
+        (shown,) = frames(views.drawn(max(1, math.ceil((count - flat) / 3)), generator), light, generator)
         rough = torch.cat([shown.roughness, shown.metallic, shown.roughness], 1)
         parts = [shown.photo, shown.base_color, rough]
         # Of each kind alike, where they aren't all needed.
@@ -60,7 +60,7 @@ def materials(views: Views, light: Light) -> PairSource:
     smooth, and off by a little; the sharp ones are off alike, since that is no upscaler's to mend."""
 
     def draw(count: int, generator: Generator) -> Pairs:
-        shown = _shown(views, light, count, generator)
+        (shown,) = frames(views.drawn(count, generator), light, generator)
         told = torch.cat([shown.base_color, shown.roughness, shown.metallic, shown.photo], 1)
         told = _antialiased(told, generator)
         sharp, guide = told[:, :5], told[:, 5:]
@@ -114,10 +114,6 @@ def _cosines() -> Tensor:
     rows = ((2 * k[None] + 1) * k[:, None] * math.pi / 16).cos() / 2
     rows[0] /= math.sqrt(2)
     return rows
-
-
-def _shown(views: Views, light: Light, count: int, generator: Generator) -> Frames:
-    return frames(views[torch.randint(len(views), (count,), generator=generator)], light, generator)[0]
 
 
 def _antialiased(picture: Tensor, generator: Generator) -> Tensor:

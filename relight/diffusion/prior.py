@@ -26,7 +26,7 @@ class Prior:
 
     @staticmethod
     def load(source: str | Path, device: str | torch.device = "cpu") -> Prior:
-        """By the name of one that comes with the package (see `bundled`), or from a file that `save` or training wrote.
+        """By the name of one that comes with the package (`kept.bundled`), or a file that `save` or training wrote.
 
         Raises PriorError.
         """
@@ -126,8 +126,3 @@ class Prior:
             # In a straight line towards the target: of the way, t, the step is 1 / steps.
             x = torch.lerp(x, target, 1 / (steps - k))
         return x.clamp(-1, 1)
-
-
-def bundled() -> list[str]:
-    """Names of the priors that come with the package."""
-    return kept.bundled("config")

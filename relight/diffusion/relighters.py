@@ -16,12 +16,11 @@ from relight.diffusion.geometry import Geometry, resized
 from relight.diffusion.hints import matte, radiance_hints, shown
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.protocol import Condition
 from relight.diffusion.tasks import condition_maps
 from relight.errors import RelightError
 from relight.plugins import did_you_mean
-from relight.shading.color import linear_to_srgb, srgb_to_linear
+from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 from relight.shading.lights import Light, Surroundings
 from relight.shading.spherical_harmonics import basis
 from relight.shading.tracing import Tracer

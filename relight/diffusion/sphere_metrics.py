@@ -16,7 +16,7 @@ from torch import Tensor
 from relight.diffusion.framing import Frame, map_directions, resized
 from relight.diffusion.light_edit import solid_angles
 from relight.diffusion.panorama import check_photo, laid
-from relight.diffusion.procedural.draw import luminance
+from relight.shading.color import luminance
 from relight.shading.environment import Environment, bilinear
 from relight.shading.prefilter import blurred
 from relight.vectors import unit

@@ -6,8 +6,7 @@
     python -m relight.diffusion.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
 
 Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
-upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png, samples.png and views.safetensors,
-the scenes.
+upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png and views.safetensors, the scenes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from relight.diffusion.imdn import Imdn
 from relight.diffusion.network import Network, PriorError
 from relight.diffusion.pairs import PAIRS
 from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.environments import environment
+from relight.diffusion.procedural.environments import environments
 from relight.diffusion.procedural.frames import pool
 from relight.diffusion.procedural.pano_views import panoramas
 from relight.diffusion.procedural.views import Views, draw
@@ -57,8 +56,8 @@ REPORT = 10.0
 @dataclass(frozen=True)
 class Plan:
     """pictures, minutes: where training ends, whichever comes first.  batch: pictures a step.  rate: AdamW's, from a
-    short warm-up down a cosine to a thirtieth.  average: half-life of the averaged weights, as a share of what has
-    been done, at most 10000 steps.  reuse: times that each drawn batch is used, with other noise.
+    short warm-up down a cosine to a thirtieth.  reuse: times that each drawn batch is used, with other noise.
+    checkpoint: seconds between two.
     """
 
     pictures: float = math.inf
@@ -309,8 +308,8 @@ def lights(count: int, seed: int) -> list[Environment]:
 
 
 def surroundings(count: int, seed: int) -> Tensor:
-    """(count, 64, 128, 3) procedural environments, those that `lights` gives.  98 kB each."""
-    return torch.stack([environment(Generator().manual_seed(seed * 15485863 + i)) for i in range(count)])
+    """(count, 64, 128, 3) procedural environments, those that `lights` gives."""
+    return environments(count, seed * 15485863)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from relight.geometry.mesh import Mesh
 from relight.geometry.transforms import look_at
 from relight.render.mesh_protocol import MeshRasterizer
 from relight.render.meshes import Visible
+from relight.render.transfer import Shadowed
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment
 from relight.shading.shade import SplitSum, shade
@@ -123,40 +124,47 @@ class Look:
         """(1, C, H, W) of (N, C) values of the pixels; 0 elsewhere."""
         return self.seen.spread(values).permute(2, 0, 1)[None]
 
+    def arriving(self, shading: Shading, light: Environment) -> Environment | Shadowed:
+        """The light as its points get it."""
+        return shading.arriving(self.pixels, self.points, light, rays=2, seed=0)
 
-class MaterialGuide:
-    """The loss of a mesh's materials over a prior of the task "material".
 
-    words: what they should be, of the prior's vocabulary.  shadows: rays a pixel for the hints.
-    Raises PriorError for words that it doesn't know.
+class Guide:
+    """A prior that is asked about small pictures of a mesh, from random sides.
+
+    words: what it should be, of the prior's vocabulary.  Raises PriorError for words that it doesn't know.
     """
 
     def __init__(
         self, prior: Prior, options: ScoreOptions, mesh: Mesh, rasterizer: MeshRasterizer, sides: Sides,
         generator: Generator, words: tuple[str, ...] = (),
     ):  # fmt: skip
-        self.prior, self.mesh, self.rasterizer, self.sides = prior, mesh, rasterizer, sides
+        self.mesh, self.rasterizer, self.sides, self.generator = mesh, rasterizer, sides, generator
         self.score = ScoreDistillation(prior, options, generator)
-        self.generator = generator
         self.tokens = prior.tokens(words) if words else None
+
+    def scored(self, look: Look, picture: Tensor, told: Mapping[str, Tensor], progress: float) -> Score:
+        """Of a (1, C, H, W) picture of the look; told: more than the look itself tells."""
+        told = {**look.told, **told}
+        return self.score(picture, progress, Condition(condition_maps(**told), self.tokens), mask=look.mask)
+
+
+class MaterialGuide(Guide):
+    """The loss of a mesh's materials over a prior of the task "material"."""
 
     def loss(self, textures: LearnableTextures, light: Environment | None, shading: Shading, progress: float) -> Score:
         """Differentiable in the textures' materials.  light: found so far, for hints; None for none."""
         side = self.sides(self.generator)
         look = looked(self.mesh, side.camera, self.rasterizer, textures)
         if not len(look.pixels):
-            return Score(textures.materials.sum() * 0, torch.zeros(0), torch.zeros(0), torch.zeros(0))
-        told = dict(look.told)
-        if side.photo is not None:
-            told["photo"] = side.photo[None]
+            return nothing(textures)
+        told = {} if side.photo is None else {"photo": side.photo[None]}
         if light is not None:
-            told["hints"] = hints(look, shading, light, 1.0)
-        return self.score(
-            material_picture(look), progress, Condition(condition_maps(**told), self.tokens), mask=look.mask
-        )
+            told["hints"] = hints(look, look.arriving(shading, light), 1.0)
+        return self.scored(look, material_picture(look), told, progress)
 
 
-class ShadedGuide:
+class ShadedGuide(Guide):
     """The loss of pictures of a mesh, in another light at each call, over a prior of the task "relight".
 
     lights: draws them.  tells: whether the prior is told the light, by radiance hints; otherwise what it expects may
@@ -165,28 +173,29 @@ class ShadedGuide:
 
     def __init__(
         self, prior: Prior, options: ScoreOptions, mesh: Mesh, rasterizer: MeshRasterizer, sides: Sides,
-        generator: Generator, lights: Light, words: tuple[str, ...] = (),
-        tells: bool = True,
+        generator: Generator, lights: Light, words: tuple[str, ...] = (), tells: bool = True,
     ):  # fmt: skip
-        self.prior, self.mesh, self.rasterizer, self.sides = prior, mesh, rasterizer, sides
-        self.score = ScoreDistillation(prior, options, generator)
-        self.generator, self.lights, self.tells = generator, lights, tells
-        self.tokens = prior.tokens(words) if words else None
+        super().__init__(prior, options, mesh, rasterizer, sides, generator, words)
+        self.lights, self.tells = lights, tells
 
     def loss(self, textures: LearnableTextures, shading: Shading, progress: float) -> Score:
         """Differentiable in the textures' materials."""
         light = self.lights(self.generator)
         look = looked(self.mesh, self.sides(self.generator).camera, self.rasterizer, textures)
         if not len(look.pixels):
-            return Score(textures.materials.sum() * 0, torch.zeros(0), torch.zeros(0), torch.zeros(0))
-        arriving = shading.arriving(look.pixels, look.points, light, rays=2, seed=0)
+            return nothing(textures)
+        arriving = look.arriving(shading, light)
         with torch.no_grad():
             matte = arriving.irradiance(look.points.normal)
             exposure = METERED / float(matte.mean().clamp_min(1e-6))
         radiance = shade(look.points, arriving, SplitSum()) * exposure
-        told = dict(look.told) | ({"hints": hints(look, shading, light, exposure)} if self.tells else {})
-        picture = 2 * look.picture(linear_to_srgb(radiance.clamp(0, 1))) - 1
-        return self.score(picture, progress, Condition(condition_maps(**told), self.tokens), mask=look.mask)
+        told = {"hints": hints(look, arriving, exposure)} if self.tells else {}
+        return self.scored(look, 2 * look.picture(linear_to_srgb(radiance.clamp(0, 1))) - 1, told, progress)
+
+
+def nothing(textures: LearnableTextures) -> Score:
+    """Of a side that doesn't show the mesh."""
+    return Score(textures.materials.sum() * 0, torch.zeros(0), torch.zeros(0), torch.zeros(0))
 
 
 def looked(mesh: Mesh, camera: Camera, rasterizer: MeshRasterizer, textures: LearnableTextures) -> Look:
@@ -209,7 +218,6 @@ def material_picture(look: Look) -> Tensor:
 
 
 @torch.no_grad()
-def hints(look: Look, shading: Shading, light: Environment, exposure: float) -> Tensor:
-    """(1, 12, H, W) radiance hints of the shape under a light."""
-    arriving = shading.arriving(look.pixels, look.points, light, rays=2, seed=0)
+def hints(look: Look, arriving: Environment | Shadowed, exposure: float) -> Tensor:
+    """(1, 12, H, W) radiance hints of the shape under the light that its points get."""
     return look.picture(torch.cat([shown(h, exposure) for h in radiance_hints(look.points, [arriving])], 1))

@@ -60,6 +60,10 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     values: Mapping[str, object]
 
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """Copies of the tensors whose names begin so, without the prefix."""
+        return {k.removeprefix(prefix): v.clone() for k, v in self.tensors.items() if k.startswith(prefix)}
+
 
 class Job(Protocol):
     """What is not configuration.  The pipeline provides it; tests use `relight.testing.MemoryJob`."""

@@ -370,9 +370,7 @@ class Compression:
         self.generator.set_state(saved.tensors["generator"])
         for name in [n for n in saved.tensors if n.startswith("score.")]:
             index = name.removeprefix("score.")
-            start = f"state.{index}."
-            parts = {k.removeprefix(start): t for k, t in saved.tensors.items() if k.startswith(start)}
-            splat = Gaussians.from_tensors(parts, **self.original.flags).to(self.job.device)
+            splat = Gaussians.from_tensors(saved.under(f"state.{index}."), **self.original.flags).to(self.job.device)
             self.states[None if index == "None" else int(index)] = splat, saved.tensors[name].to(self.job.device)
         self.student = self._student(self.task)
         self.student.restore(saved.tensors)

@@ -20,10 +20,9 @@ from relight.geometry.gaussians import Gaussians
 from relight.geometry.transforms import rigid_from_twist
 from relight.render.relit import has_materials
 from relight.scene import Scene
-from relight.shading.color import linear_to_srgb, srgb_to_linear
+from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 from relight.stages.base import Job, Stage
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 METALS = {
     "gold": (1.0, 0.782, 0.344),
     "silver": (0.972, 0.96, 0.915),
@@ -107,7 +106,7 @@ class Recolour(Edit):
         tinted = linear_to_srgb(self._tinted(linear, wanted))
         look[chosen, 0] = sh.from_constant(tinted)
         # What depends on the view is mostly light that is mirrored: it loses its colour and stays.
-        look[chosen, 1:] = (look[chosen, 1:] @ look.new_tensor(LUMINANCE))[..., None].expand(-1, -1, 3)
+        look[chosen, 1:] = luminance(look[chosen, 1:])[..., None].expand(-1, -1, 3)
         channels = dict(gaussians.channels)
         if "base_color" in channels:
             base = channels["base_color"].clone()
@@ -119,8 +118,8 @@ class Recolour(Edit):
         """(K, 3) of (K, 3): the wanted colour, lighter and darker where they were lighter and darker than usual."""
         if not self.keep_pattern:
             return wanted.expand_as(linear)
-        luminance = linear @ linear.new_tensor(LUMINANCE)
-        return (wanted * (luminance / luminance.median().clamp_min(1e-3)).clamp(0, 4)[:, None]).clamp(0, 1)
+        bright = luminance(linear)
+        return (wanted * (bright / bright.median().clamp_min(1e-3)).clamp(0, 4)[:, None]).clamp(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -400,8 +400,7 @@ class _TextureFit:
         self.generator.set_state(saved.tensors["generator"])
         self.light.restore(saved.tensors)
         if self.guide is not None:
-            kept = {k.removeprefix("guide."): v for k, v in saved.tensors.items() if k.startswith("guide.")}
-            self.guide.score.restore(kept)
+            self.guide.score.restore(saved.under("guide."))
         with torch.no_grad():
             for name, p in self.named.items():
                 p.copy_(saved.tensors[name])

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.environments import environment
+from relight.diffusion.procedural.environments import environments
 from relight.diffusion.procedural.frames import Light, pool
 from relight.diffusion.score_options import ScoreOptions
 from relight.errors import MissingPartError
@@ -163,19 +163,16 @@ class _Painting:
         return Checkpoint(self.step, tensors, {})
 
     def _restore(self, saved: Checkpoint) -> None:
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v.clone() for k, v in saved.tensors.items() if k.startswith(prefix)}
-
         self.step = saved.step
         with torch.no_grad():
             self.textures.materials.copy_(saved.tensors["materials"])
-        self.adam.state[self.textures.materials] = under("adam.")
+        self.adam.state[self.textures.materials] = saved.under("adam.")
         for name, guide in (("guide", self.guide), ("shaded", self.shaded)):
             if guide is not None:
-                guide.score.restore(under(f"{name}."))
+                guide.score.restore(saved.under(f"{name}."))
         self.generator.set_state(saved.tensors["generator"])
 
 
 def lights(seed: int) -> Light:
     """Draws procedural environments."""
-    return pool([Environment(environment(Generator().manual_seed(seed * 7907 + i))) for i in range(LIGHTS)])
+    return pool([Environment(radiance) for radiance in environments(LIGHTS, seed * 7907)])

@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 
-from relight.diffusion.procedural.draw import Draw, blackbody, luminance, repeated
+from relight.diffusion.procedural.draw import Draw, repeated
 from relight.diffusion.procedural.environments import KINDS, MEDIAN, STOPS, environment
 from relight.diffusion.procedural.rooms import Panels, Seen, received
 from relight.diffusion.procedural.sphere import sphere, towards
+from relight.shading.color import blackbody, luminance
 from relight.shading.encoding import MOST
 
 CPU = torch.device("cpu")

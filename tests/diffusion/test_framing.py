@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from relight.diffusion.framing import CONDITION, Frame, condition, map_directions, photographed, warped
-from relight.diffusion.procedural.draw import Draw, luminance
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.procedural.pano_views import FOV, PITCH, drawn_frames, pairs, panoramas
 from relight.errors import RelightError, ShapeError
-from relight.shading.color import linear_to_srgb
+from relight.shading.color import linear_to_srgb, luminance
 from relight.shading.encoding import decode
 
 

@@ -9,9 +9,9 @@ import torch
 
 from relight.diffusion.framing import map_directions
 from relight.diffusion.light_edit import EditableLights, LightEdit, drawn, filled, find_lights, solid_angles
-from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.sphere_metrics import peak
 from relight.errors import RelightError, ShapeError
+from relight.shading.color import luminance
 from relight.shading.environment import Environment
 
 ROWS = 64

@@ -8,11 +8,11 @@ import torch
 from relight.diffusion.framing import Frame, map_directions, photographed, resized
 from relight.diffusion.light_edit import drawn
 from relight.diffusion.panorama import DiffusionPanorama, PanoramaEstimator, with_photo
-from relight.diffusion.procedural.draw import luminance
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
 from relight.diffusion.sphere_metrics import ConstantMean, MirroredCrop, sphere_scores
 from relight.errors import RelightError, ShapeError
+from relight.shading.color import luminance
 from relight.shading.encoding import encode
 
 

@@ -12,8 +12,7 @@ from torch import Tensor
 from relight.diffusion.hints import SHARPEST, sky
 from relight.diffusion.light_words import WIDEST, LightDescription, lobe
 from relight.diffusion.lumos.shots import Shot
-from relight.diffusion.procedural.draw import blackbody, luminance
-from relight.shading.color import srgb_to_linear
+from relight.shading.color import blackbody, luminance, srgb_to_linear
 from relight.shading.lights import Light, Point
 from relight.shading.shade import SplitSum, shade
 from relight.shading.spherical_gaussians import SphericalGaussians

@@ -14,11 +14,11 @@ from relight.diffusion.geometry import Geometry
 from relight.diffusion.light_words import TEMPORAL, LightDescription
 from relight.diffusion.lumos.light_fit import FoundLight, light_of
 from relight.diffusion.lumos.shots import Shot, Stage, flow, looked_up
-from relight.diffusion.procedural.draw import Draw, luminance
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.environments import environment
 from relight.diffusion.relighters import ALBEDO, ImageRelighter, NewLight, exposure_of
 from relight.render.kernels.ssim import mean_ssim
-from relight.shading.color import srgb_to_linear
+from relight.shading.color import luminance, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator
 

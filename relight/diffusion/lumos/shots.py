@@ -10,13 +10,13 @@ from torch import Generator, Tensor
 
 from relight.diffusion.geometry import Geometry
 from relight.diffusion.hints import matte
-from relight.diffusion.procedural.draw import Draw, luminance
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.shapes import Solids, solids
 from relight.diffusion.procedural.views import seen, standpoint
 from relight.geometry.camera import Camera
 from relight.geometry.transforms import look_at
 from relight.render.tracing import MeshTracer, create_tracer
-from relight.shading.color import linear_to_srgb
+from relight.shading.color import linear_to_srgb, luminance
 from relight.shading.lights import Light
 from relight.shading.shade import Estimator, SplitSum, shade
 from relight.shading.surface import Surface

@@ -12,10 +12,11 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from relight.diffusion.procedural.draw import Draw, luminance
+from relight.diffusion.procedural.draw import Draw
 from relight.diffusion.procedural.outdoors import outdoors
 from relight.diffusion.procedural.rooms import room, studio
 from relight.diffusion.procedural.sphere import Sphere, sphere, towards
+from relight.shading.color import luminance
 from relight.shading.encoding import MOST
 
 MEDIAN = 0.35
@@ -74,3 +75,8 @@ def environment(generator: torch.Generator, rows: int = 64, kind: str | None = N
     radiance = radiance * (mean.mean() / mean) ** draw.number(0, 0.5 if kind == "outdoors" else 1.1)
     middle = luminance(radiance).median().clamp_min(1e-6)
     return (radiance * (MEDIAN * 2 ** draw.number(-STOPS, STOPS) / middle)).clamp(0, MOST).contiguous()
+
+
+def environments(count: int, first: int) -> Tensor:
+    """(count, 64, 128, 3) of the seeds from `first` on.  98 kB each."""
+    return torch.stack([environment(torch.Generator().manual_seed(first + i)) for i in range(count)])

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relight.diffusion.procedural.draw import Draw, blackbody, luminance, repeated, soft_step
+from relight.diffusion.procedural.draw import Draw, repeated, soft_step
 from relight.diffusion.procedural.sphere import Sphere, towards
+from relight.shading.color import blackbody, luminance
 
 EYE = 1.6
 """Metres above the ground."""

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from relight.diffusion.batches import Batch, Batches
 from relight.diffusion.framing import Frame, condition, map_directions, seen_means
-from relight.diffusion.procedural.draw import Draw, luminance
+from relight.diffusion.procedural.draw import Draw
 from relight.errors import ShapeError
-from relight.shading.color import linear_to_srgb, srgb_to_linear
+from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 from relight.shading.encoding import MOST, encode
 
 FOV = (40.0, 100.0)

@@ -55,6 +55,10 @@ class Views:
         """Some of them, by slice, mask or index."""
         return Views(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
+    def drawn(self, count: int, generator: Generator) -> Views:
+        """So many of them at random, the same one more than once if it falls so."""
+        return self[torch.randint(len(self), (count,), generator=generator)]
+
     @staticmethod
     def joined(parts: list[Views]) -> Views:
         """One after another."""
@@ -131,7 +135,7 @@ def standpoint(draw: Draw, size: int) -> Camera:
 
 def seen(scene: Solids, camera: Camera, tracer: MeshTracer, draw: Draw) -> Hits:
     """The solids with textures drawn for them: the same ones for the same state of the generator."""
-    rays = camera_rays(camera)
+    rays = camera.ray_directions().flatten(0, 1)
     origins = camera.position.expand(len(rays), 3)
     face, weights = tracer.nearest(origins, rays, torch.full((len(rays),), math.inf))
     hit = (face >= 0).nonzero()[:, 0]
@@ -197,13 +201,6 @@ def _swatch(draw: Draw, size: int) -> Views:
         towards.half().expand(*shape, 3), torch.full(shape, 3.0).half(), bits.expand(shape).clone(),
         pose[None, :3, :3], torch.tensor([3.0 * size]), _indices(made.words)[None],
     )  # fmt: skip
-
-
-def camera_rays(camera: Camera) -> Tensor:
-    """(H * W, 3) unit, world, through the pixels' middles."""
-    j, i = torch.meshgrid(torch.arange(camera.height) + 0.5, torch.arange(camera.width) + 0.5, indexing="ij")
-    local = torch.stack([(i - camera.cx) / camera.fx, (j - camera.cy) / camera.fy, torch.ones_like(i)], -1)
-    return unit(local.reshape(-1, 3) @ camera.world_from_camera[:3, :3].mT)
 
 
 def _encoded(linear: Tensor) -> Tensor:
