@@ -7,7 +7,7 @@ setup(
     package_dir={"relight.viewer": "viewer"},
     package_data={
         "relight": ["py.typed"],
-        "relight.diffusion": ["weights/*"],
+        "relight.diffusion.own": ["weights/*"],
         "relight.viewer": ["*.js"],
         "relight.viewer.web": ["*.html", "*.js"],
     },

@@ -19,9 +19,9 @@ from torch import Generator, Tensor
 
 from benchmarks.record import record
 from benchmarks.upscale import held_out
-from relight.diffusion.decompose import Options, Photograph, decompose
-from relight.diffusion.prior import Prior
-from relight.diffusion.upscale import Upscaler, bundled
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.pictures.decompose import Options, Photograph, decompose
+from relight.diffusion.pictures.upscale import Upscaler, bundled
 
 DEFAULT = "command's own"
 CHOICES: dict[str, Options] = {

@@ -22,14 +22,14 @@ from torch import Generator, Tensor
 
 from benchmarks.record import record
 from relight.data.environments import load_environment
-from relight.diffusion.geometry import Geometry, from_maps, resized
-from relight.diffusion.lumos.light_fit import light_of
-from relight.diffusion.lumos.scores import angle, likeness, means
-from relight.diffusion.lumos.shots import Shot, Stage
-from relight.diffusion.outline import estimated
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.environments import environment
-from relight.diffusion.relighters import (
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import environment
+from relight.diffusion.pictures.geometry import Geometry, from_maps, resized
+from relight.diffusion.pictures.lumos.light_fit import light_of
+from relight.diffusion.pictures.lumos.scores import angle, likeness, means
+from relight.diffusion.pictures.lumos.shots import Shot, Stage
+from relight.diffusion.pictures.outline import estimated
+from relight.diffusion.pictures.relighters import (
     ALBEDO,
     ImageRelighter,
     NewLight,

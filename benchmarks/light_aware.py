@@ -18,15 +18,15 @@ from torch import Generator, Tensor
 
 from benchmarks.prior_material import HELD_OUT, scores
 from benchmarks.record import record
-from relight.diffusion.hints import Seen, radiance_hints, shown
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.frames import Light, frames, pool, surface_of
-from relight.diffusion.procedural.views import Views, draw
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.frames import Light, frames, pool, surface_of
+from relight.diffusion.own.procedural.views import Views, draw
+from relight.diffusion.own.tasks import condition_maps
+from relight.diffusion.own.train import lights
+from relight.diffusion.pictures.hints import Seen, radiance_hints, shown
 from relight.diffusion.protocol import Condition
-from relight.diffusion.score import ScoreDistillation
-from relight.diffusion.score_options import ScoreOptions
-from relight.diffusion.tasks import condition_maps
-from relight.diffusion.train import lights
+from relight.diffusion.score.distillation import ScoreDistillation
+from relight.diffusion.score.options import ScoreOptions
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.shade import SplitSum, shade
 

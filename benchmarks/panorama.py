@@ -20,10 +20,10 @@ from torch import Tensor
 
 from benchmarks.record import record
 from relight.data.environments import load_environment
-from relight.diffusion.framing import Frame, map_directions, photographed, resized
-from relight.diffusion.light_edit import LightEdit, find_lights, solid_angles
-from relight.diffusion.panorama import KEY, DiffusionPanorama, PanoramaEstimator
-from relight.diffusion.sphere_metrics import SPHERES, ConstantMean, MirroredCrop, peak, sphere_scores
+from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized
+from relight.diffusion.surroundings.light_edit import LightEdit, find_lights, solid_angles
+from relight.diffusion.surroundings.panorama import KEY, DiffusionPanorama, PanoramaEstimator
+from relight.diffusion.surroundings.sphere_metrics import SPHERES, ConstantMean, MirroredCrop, peak, sphere_scores
 from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 
 ASPECT = 4 / 3
@@ -44,7 +44,7 @@ def main() -> None:
     maps = real_maps()
     estimators: dict[str, PanoramaEstimator] = {"constant mean": ConstantMean(), "mirrored crop": MirroredCrop()}
     if arguments.prior:
-        from relight.diffusion.prior import Prior
+        from relight.diffusion.own.prior import Prior
 
         prior = Prior.load(arguments.prior)
         estimators["prior"] = DiffusionPanorama(

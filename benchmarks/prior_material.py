@@ -15,13 +15,13 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.record import record
-from relight.diffusion.batches import material_picture
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.frames import Frames, frames, pool
-from relight.diffusion.procedural.views import draw
+from relight.diffusion.own.batches import material_picture
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.frames import Frames, frames, pool
+from relight.diffusion.own.procedural.views import draw
+from relight.diffusion.own.tasks import condition_maps
+from relight.diffusion.own.train import lights
 from relight.diffusion.protocol import Condition
-from relight.diffusion.tasks import condition_maps
-from relight.diffusion.train import lights
 
 HELD_OUT = 999_999
 """Seed; training has small ones."""

@@ -22,7 +22,7 @@ from benchmarks.record import RESULTS, record
 from benchmarks.relightable import EVERY, folder_of
 from relight.cli.truth import find_truth
 from relight.data import load
-from relight.diffusion.prior import Prior
+from relight.diffusion.own.prior import Prior
 from relight.fit.relighting import measure
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit_mesh import RelitMesh

@@ -30,15 +30,15 @@ from torch.nn import functional
 
 from benchmarks.prior_material import HELD_OUT, scores
 from benchmarks.record import record
-from relight.diffusion.batches import material_picture
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.frames import frames, pool
-from relight.diffusion.procedural.views import draw
+from relight.diffusion.own.batches import material_picture
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.frames import frames, pool
+from relight.diffusion.own.procedural.views import draw
+from relight.diffusion.own.tasks import condition_maps
+from relight.diffusion.own.train import lights
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
-from relight.diffusion.score import ScoreDistillation
-from relight.diffusion.score_options import ScoreOptions
-from relight.diffusion.tasks import condition_maps
-from relight.diffusion.train import lights
+from relight.diffusion.score.distillation import ScoreDistillation
+from relight.diffusion.score.options import ScoreOptions
 from relight.testing.denoisers import MixtureDenoiser
 
 MOMENTS = (0.1, 0.25, 0.5, 1.0)

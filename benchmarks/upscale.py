@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from benchmarks.record import record
-from relight.diffusion.decompose import guided_upsampling
-from relight.diffusion.pairs import halved
-from relight.diffusion.procedural.frames import Frames, frames, pool
-from relight.diffusion.procedural.views import Views, draw
-from relight.diffusion.train import lights
-from relight.diffusion.upscale import Upscaler, bundled, resized
+from relight.diffusion.own.pairs import halved
+from relight.diffusion.own.procedural.frames import Frames, frames, pool
+from relight.diffusion.own.procedural.views import Views, draw
+from relight.diffusion.own.train import lights
+from relight.diffusion.pictures.decompose import guided_upsampling
+from relight.diffusion.pictures.upscale import Upscaler, bundled, resized
 from relight.export.images import write_image
 from relight.fit.evaluate import psnr
 from relight.fit.losses import mean_ssim

@@ -76,7 +76,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "imageio": (),
     "imageio_ffmpeg": ("export/images.py",),
     "kornia": (),
-    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/train.py"),
+    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/train.py"),
     "mitsuba": (),
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),

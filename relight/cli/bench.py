@@ -46,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.atomic import replacing
     from relight.cli.progress import bar
     from relight.cli.render import keep_files
-    from relight.diffusion.lumos.scores import Plan, Truth, measured
-    from relight.diffusion.relighters import Unchanged, create_relighter
+    from relight.diffusion.pictures.lumos.scores import Plan, Truth, measured
+    from relight.diffusion.pictures.relighters import Unchanged, create_relighter
     from relight.errors import RelightError
     from relight.render.monte_carlo import FastMonteCarlo
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relight.diffusion.decompose import Decomposition, Photograph
+    from relight.diffusion.pictures.decompose import Decomposition, Photograph
 
 PUBLIC = "marigold-iid"
 SHEET = 256
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from relight.cli.progress import bar
-    from relight.diffusion.night import separate
+    from relight.diffusion.pictures.night import separate
     from relight.errors import RelightError
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
@@ -108,7 +108,7 @@ def _with_geometry(arguments: argparse.Namespace, picture: Tensor, mask: Tensor)
     """With the maps that --normals and --depth name, in the camera frame of OpenCV."""
     import torch
 
-    from relight.diffusion.decompose import Photograph, stretched
+    from relight.diffusion.pictures.decompose import Photograph, stretched
     from relight.errors import DataError
     from relight.images import read_image
 
@@ -142,9 +142,9 @@ def _own(arguments: argparse.Namespace, photo: Photograph) -> Decomposition:
     import torch
 
     from relight.cli.progress import bar
-    from relight.diffusion.decompose import Options, decompose
-    from relight.diffusion.prior import Prior
-    from relight.diffusion.upscale import Upscaler
+    from relight.diffusion.own.prior import Prior
+    from relight.diffusion.pictures.decompose import Options, decompose
+    from relight.diffusion.pictures.upscale import Upscaler
 
     given = {name: getattr(arguments, name) for name in ("samples", "steps", "zooms", "upsampling")}
     options = Options(**{name: value for name, value in given.items() if value is not None})
@@ -168,7 +168,7 @@ def _public(arguments: argparse.Namespace, photo: Photograph) -> Decomposition:
 
     import torch
 
-    from relight.diffusion.decompose import layered
+    from relight.diffusion.pictures.decompose import layered
     from relight.errors import RelightError
     from relight.shading.color import linear_to_srgb
 
@@ -196,7 +196,7 @@ def _write(folder: Path, files: dict[str, Tensor], found: Decomposition, photo: 
     """PNGs, shading as EXR, and a sheet of all."""
     import torch
 
-    from relight.diffusion.upscale import resized
+    from relight.diffusion.pictures.upscale import resized
     from relight.export.images import write_exr, write_image
     from relight.shading.color import linear_to_srgb
     from relight.shading.tonemap import reinhard

@@ -22,8 +22,8 @@ from relight.errors import DataError, RelightError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relight.diffusion.light_edit import EditableLights, LightEdit
-    from relight.diffusion.panorama import DiffusionPanorama
+    from relight.diffusion.surroundings.light_edit import EditableLights, LightEdit
+    from relight.diffusion.surroundings.panorama import DiffusionPanorama
 
 
 class _Edit(argparse.Action):
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     edits = [_edit(name, values) for name, values in arguments.edits or []]
     radiance = _light(arguments)
     if arguments.lights or edits:
-        from relight.diffusion.light_edit import find_lights
+        from relight.diffusion.surroundings.light_edit import find_lights
 
         lights = find_lights(radiance, arguments.most)
         if arguments.lights:
@@ -133,13 +133,13 @@ def _light(arguments: argparse.Namespace) -> Tensor:
     """(rows, 2 rows, 3) before edits."""
     picture, name = _picture(arguments), arguments.pictures[0]
     if arguments.ball:
-        from relight.diffusion.probes import from_mirror_ball
+        from relight.diffusion.surroundings.probes import from_mirror_ball
 
         circle = tuple(arguments.circle) if arguments.circle else None
         return from_mirror_ball(picture, arguments.rows or 128, circle, arguments.distance)
     height, width = picture.shape[:2]
     if arguments.map:
-        from relight.diffusion.framing import resized
+        from relight.diffusion.surroundings.framing import resized
 
         if abs(width - 2 * height) > 2:
             raise DataError(f"{name}: a panorama is twice as wide as high; this is {width}x{height}")
@@ -152,7 +152,7 @@ def _light(arguments: argparse.Namespace) -> Tensor:
         mask = read_image(arguments.mask).rgb.mean(-1, keepdim=True)
         known = resized((mask > 0.5).float().expand(-1, -1, 3).contiguous(), radiance.shape[0])[..., 0] > 0.999
         return _estimator(arguments).complete(radiance, known.float())
-    from relight.diffusion.framing import Frame
+    from relight.diffusion.surroundings.framing import Frame
 
     if abs(width - 2 * height) <= 2 and width >= 512:
         import warnings
@@ -175,7 +175,7 @@ def _picture(arguments: argparse.Namespace) -> Tensor:
             raise DataError(f"{path}: holds NaN or infinity; export it again")
     if len(pictures) == 1:
         return pictures[0].rgb if pictures[0].linear else srgb_to_linear(pictures[0].rgb)
-    from relight.diffusion.probes import merged
+    from relight.diffusion.surroundings.probes import merged
 
     for path, picture in zip(arguments.pictures, pictures, strict=True):
         if picture.linear:
@@ -190,15 +190,15 @@ def _picture(arguments: argparse.Namespace) -> Tensor:
 
 
 def _estimator(arguments: argparse.Namespace) -> DiffusionPanorama:
-    from relight.diffusion.panorama import DiffusionPanorama
-    from relight.diffusion.prior import Prior
+    from relight.diffusion.own.prior import Prior
+    from relight.diffusion.surroundings.panorama import DiffusionPanorama
 
     prior = Prior.load(arguments.prior)
     return DiffusionPanorama(prior, prior.config.size[0], arguments.steps, arguments.draws, arguments.seed)
 
 
 def _edit(name: str, values: list[float]) -> LightEdit:
-    from relight.diffusion.light_edit import LightEdit
+    from relight.diffusion.surroundings.light_edit import LightEdit
 
     if name == "add":
         right, up, intensity, width = values

@@ -13,9 +13,9 @@ from relight.errors import RelightError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relight.diffusion.geometry import Geometry
     from relight.diffusion.light_words import LightDescription
-    from relight.diffusion.relighters import NewLight
+    from relight.diffusion.pictures.geometry import Geometry
+    from relight.diffusion.pictures.relighters import NewLight
 
 CHOICES = ("direction", "text", "env", "background", "point")
 STAYS = 0.2
@@ -54,7 +54,7 @@ def chosen(arguments: argparse.Namespace, picture: Tensor, geometry: Geometry) -
 
 def _described(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.diffusion.light_words import LightDescription
-    from relight.diffusion.relighters import exposure_of
+    from relight.diffusion.pictures.relighters import exposure_of
 
     if arguments.text is not None:
         said = LightDescription.parse(arguments.text)
@@ -79,7 +79,7 @@ def _turned(said: LightDescription, angle: float) -> LightDescription:
 
 
 def _light(said: LightDescription, geometry: Geometry, exposure: float) -> NewLight:
-    from relight.diffusion.relighters import NewLight
+    from relight.diffusion.pictures.relighters import NewLight
 
     lights = said.lights(geometry.world_from_viewer, geometry.middle, geometry.radius)
     return NewLight(lights, exposure, said)
@@ -87,8 +87,8 @@ def _light(said: LightDescription, geometry: Geometry, exposure: float) -> NewLi
 
 def _mapped(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.data.environments import load_environment
-    from relight.diffusion.geometry import resized
-    from relight.diffusion.relighters import NewLight, metered
+    from relight.diffusion.pictures.geometry import resized
+    from relight.diffusion.pictures.relighters import NewLight, metered
     from relight.shading.environment import Environment
 
     light = load_environment(arguments.env)
@@ -104,7 +104,7 @@ def _lamps(arguments, picture, geometry, stops) -> ChosenLight:
     import torch
 
     from relight.diffusion.light_words import RANGES, LightDescription
-    from relight.diffusion.relighters import NewLight, exposure_of
+    from relight.diffusion.pictures.relighters import NewLight, exposure_of
     from relight.shading.lights import Point
 
     places = [_numbers(text) for text in arguments.point]
@@ -165,7 +165,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _behind(arguments, picture, geometry, stops) -> ChosenLight:
     import torch
 
-    from relight.diffusion.relighters import NewLight, metered
+    from relight.diffusion.pictures.relighters import NewLight, metered
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
     from relight.shading.environment import Environment
@@ -187,14 +187,14 @@ def _panorama(background: Tensor, fov: float) -> Tensor:
     """(64, 128, 3) radiance around a background, by the estimator of panoramas."""
     from typing import Any
 
-    from relight.diffusion.geometry import resized
-    from relight.diffusion.prior import Prior
+    from relight.diffusion.own.prior import Prior
+    from relight.diffusion.pictures.geometry import resized
     from relight.plugins import PluginError, load_target
     from relight.shading.color import srgb_to_linear
 
     try:
-        estimator: Any = load_target("relight.diffusion.panorama:DiffusionPanorama", "--background")
-        frame: Any = load_target("relight.diffusion.framing:Frame", "--background")
+        estimator: Any = load_target("relight.diffusion.surroundings.panorama:DiffusionPanorama", "--background")
+        frame: Any = load_target("relight.diffusion.surroundings.framing:Frame", "--background")
     except PluginError as error:
         raise RelightError(f"--background: this relight can't estimate panoramas ({error}); give --env") from error
     height, width = background.shape[:2]

@@ -28,7 +28,7 @@ from relight.cli.render import count, finite, keep_files, positive
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from relight.diffusion.geometry import Geometry
+    from relight.diffusion.pictures.geometry import Geometry
 
 STILLS = (".png", ".jpg", ".jpeg", ".exr")
 
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from relight.cli.picture_light import chosen
     from relight.cli.progress import bar
-    from relight.diffusion.relighters import create_relighter
+    from relight.diffusion.pictures.relighters import create_relighter
     from relight.errors import RelightError
     from relight.export.images import write_film, write_image
 
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def finished(relighter, picture, geometry, light, arguments, seconds, share, ambient) -> Tensor:
     """(H, W, 3) sRGB: relit, the photograph's own light added, colours kept, the background behind."""
-    from relight.diffusion.detail import blended, colours_kept
+    from relight.diffusion.pictures.detail import blended, colours_kept
     from relight.shading.color import linear_to_srgb, srgb_to_linear
 
     made = relighter.relit(picture, geometry, light.at(seconds, share), seed=arguments.seed)
@@ -162,8 +162,8 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
     """(H, W, 3) sRGB, (H, W) alpha if the file has any, and its shape: as given, or estimated.  Raises RelightError."""
     import torch
 
-    from relight.diffusion.geometry import from_maps, level_camera
-    from relight.diffusion.outline import estimated, subject
+    from relight.diffusion.pictures.geometry import from_maps, level_camera
+    from relight.diffusion.pictures.outline import estimated, subject
     from relight.errors import RelightError
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
@@ -217,7 +217,7 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
 
 def _of_scene(arguments: argparse.Namespace, height: int, width: int) -> Geometry:
     """The shape of a run's splat, from the camera of one of its photographs."""
-    from relight.diffusion.geometry import of_splat
+    from relight.diffusion.pictures.geometry import of_splat
     from relight.errors import RelightError
     from relight.export.runs import last_stage
     from relight.plugins import did_you_mean

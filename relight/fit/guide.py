@@ -18,13 +18,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from relight.diffusion.hints import closeness, radiance_hints, shown
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.frames import Light
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.frames import Light
+from relight.diffusion.own.tasks import condition_maps
+from relight.diffusion.pictures.hints import closeness, radiance_hints, shown
 from relight.diffusion.protocol import Condition
-from relight.diffusion.score import Score, ScoreDistillation
-from relight.diffusion.score_options import ScoreOptions
-from relight.diffusion.tasks import condition_maps
+from relight.diffusion.score.distillation import Score, ScoreDistillation
+from relight.diffusion.score.options import ScoreOptions
 from relight.fit.textures import LearnableTextures, Pixels, Shading
 from relight.geometry.camera import Camera
 from relight.geometry.mesh import Mesh

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from relight.diffusion.prior import Prior as MaterialPrior
-from relight.diffusion.score_options import ScoreOptions
+from relight.diffusion.own.prior import Prior as MaterialPrior
+from relight.diffusion.score.options import ScoreOptions
 from relight.errors import BackendUnavailableError, MissingPartError
 from relight.fit.begin import ALL, Beginning, Prior, begin
 from relight.fit.guide import MaterialGuide, photographs

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.environments import environments
-from relight.diffusion.procedural.frames import Light, pool
-from relight.diffusion.score_options import ScoreOptions
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import environments
+from relight.diffusion.own.procedural.frames import Light, pool
+from relight.diffusion.score.options import ScoreOptions
 from relight.errors import MissingPartError
 from relight.fit.guide import MaterialGuide, ShadedGuide, around
 from relight.fit.textures import LearnableTextures, Shading

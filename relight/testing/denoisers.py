@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser, noise_in, noised
-from relight.diffusion.variational import networks
+from relight.diffusion.score.variational import networks
 
 
 class MixtureDenoiser(nn.Module):

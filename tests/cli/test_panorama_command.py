@@ -11,8 +11,8 @@ from PIL import Image
 
 from relight.cli import main
 from relight.data.environments import load_environment
-from relight.diffusion.light_edit import drawn
-from relight.diffusion.sphere_metrics import peak
+from relight.diffusion.surroundings.light_edit import drawn
+from relight.diffusion.surroundings.sphere_metrics import peak
 from relight.export.images import write_exr, write_image
 from relight.shading.color import linear_to_srgb
 
@@ -20,8 +20,8 @@ from relight.shading.color import linear_to_srgb
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A panorama with a light 40 degrees to the right, 20 up; a photograph; exposures; a prior without training."""
-    from relight.diffusion.network import Config, Network
-    from relight.diffusion.prior import Prior
+    from relight.diffusion.own.network import Config, Network
+    from relight.diffusion.own.prior import Prior
 
     folder = tmp_path_factory.mktemp("panorama")
     light = torch.full((32, 64, 3), 0.2)

@@ -8,7 +8,6 @@ from itertools import product
 import pytest
 import torch
 
-from relight.diffusion.hints import matte
 from relight.diffusion.light_words import (
     FILL,
     LEVELS,
@@ -18,6 +17,7 @@ from relight.diffusion.light_words import (
     LightDescription,
     LightWordsError,
 )
+from relight.diffusion.pictures.hints import matte
 from relight.shading.lights import Point, Sun
 from relight.shading.surface import Surface
 

@@ -225,8 +225,8 @@ def test_what_a_model_cannot_do_is_said():
 
 def test_nothing_of_diffusers_is_loaded_before_it_samples():
     code = (
-        "import relight.diffusion.samplers, relight.diffusion.diffusers_model, relight.diffusion.lora, sys\n"
-        "import relight.diffusion.public\n"
+        "import relight.diffusion.samplers, relight.diffusion.public, sys\n"
+        "import relight.diffusion.public.diffusers_model, relight.diffusion.public.lora\n"
         "print(*sorted({'diffusers', 'transformers', 'peft', 'huggingface_hub'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

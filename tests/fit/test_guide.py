@@ -10,12 +10,12 @@ import torch
 from meshed_ball import ball_mesh, photographed_ball
 from torch import Tensor
 
-from relight.diffusion.network import Config, Network, PriorError
-from relight.diffusion.prior import Prior
-from relight.diffusion.procedural.textures import WORDS
+from relight.diffusion.own.network import Config, Network, PriorError
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.textures import WORDS
+from relight.diffusion.own.tasks import MAPS
 from relight.diffusion.protocol import NOTHING, Condition
-from relight.diffusion.score_options import ScoreOptions
-from relight.diffusion.tasks import MAPS
+from relight.diffusion.score.options import ScoreOptions
 from relight.errors import MissingPartError
 from relight.fit.guide import MaterialGuide, ShadedGuide, around, looked, material_picture, photographs
 from relight.fit.textures import LearnableTextures, Shading

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from relight.diffusion.diffusers_model import DiffusersModel
 from relight.diffusion.protocol import Condition
+from relight.diffusion.public.diffusers_model import DiffusersModel
 from relight.diffusion.public.place import Place, StableDiffusion
 from relight.diffusion.samplers import Sampling, sample
 from relight.errors import ShapeError

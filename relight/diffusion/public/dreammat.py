@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from relight.diffusion.diffusers_model import DiffusersModel
 from relight.diffusion.protocol import Condition
+from relight.diffusion.public.diffusers_model import DiffusersModel
 from relight.diffusion.public.place import Place, StableDiffusion
 from relight.diffusion.samplers import Sampling, sample
 from relight.errors import RelightError, ShapeError

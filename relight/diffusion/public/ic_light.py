@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from relight.diffusion.diffusers_model import DiffusersModel, widen
 from relight.diffusion.protocol import Condition
+from relight.diffusion.public.diffusers_model import DiffusersModel, widen
 from relight.diffusion.public.place import Place, StableDiffusion
 from relight.diffusion.samplers import Sampling, sample
 from relight.errors import RelightError

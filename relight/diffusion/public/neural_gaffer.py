@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relight.diffusion.diffusers_model import DiffusersModel, Schedule, widen
 from relight.diffusion.protocol import Condition
 from relight.diffusion.public.clip import look
+from relight.diffusion.public.diffusers_model import DiffusersModel, Schedule, widen
 from relight.diffusion.public.place import Place
 from relight.diffusion.samplers import Sampling, sample
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relight.diffusion.diffusers_model import Schedule
+from relight.diffusion.public.diffusers_model import Schedule
 from relight.errors import BackendUnavailableError, DataError
 
 

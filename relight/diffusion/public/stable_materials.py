@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from relight.diffusion.diffusers_model import DiffusersModel, Schedule
 from relight.diffusion.protocol import NOTHING, Condition
 from relight.diffusion.public.clip import look
+from relight.diffusion.public.diffusers_model import DiffusersModel, Schedule
 from relight.diffusion.public.place import Place
 from relight.diffusion.samplers import Sampling, sample
 from relight.diffusion.tileable import tileable, wrapped

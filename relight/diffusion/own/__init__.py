@@ -1,0 +1,1 @@
+"""Priors of our own: networks, what they learn from, their training, their weights."""

@@ -1,0 +1,362 @@
+"""Trains a prior or an upscaler of our own on procedural scenes, on a CPU or CUDA, until time or pictures are used up.
+
+    python -m relight.diffusion.own.train material --out runs/material --minutes 240
+    python -m relight.diffusion.own.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
+    python -m relight.diffusion.own.train panorama --out runs/panorama --minutes 240 --lights 8000
+    python -m relight.diffusion.own.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
+
+Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
+upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png and views.safetensors, the scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Generator, Tensor, nn
+
+from relight.atomic import replacing
+from relight.diffusion.own.batches import BATCHES, Batch
+from relight.diffusion.own.flow import flow_loss, step_loss
+from relight.diffusion.own.imdn import Imdn
+from relight.diffusion.own.network import Network, PriorError
+from relight.diffusion.own.pairs import PAIRS
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import environments
+from relight.diffusion.own.procedural.frames import pool
+from relight.diffusion.own.procedural.pano_views import panoramas
+from relight.diffusion.own.procedural.views import Views, draw
+from relight.diffusion.own.tasks import TASKS
+from relight.diffusion.pictures.upscale import UPSCALERS, Upscaler, charbonnier
+from relight.shading.environment import Environment
+
+STEPPED = 1 / 8
+"""Share of a batch that teaches long steps."""
+AHEAD = 4
+"""Batches drawn before they are needed."""
+REPORT = 10.0
+"""Seconds between lines of training.jsonl."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """pictures, minutes: where training ends, whichever comes first.  batch: pictures a step.  rate: AdamW's, from a
+    short warm-up down a cosine to a thirtieth.  reuse: times that each drawn batch is used, with other noise.
+    checkpoint: seconds between two.
+    """
+
+    pictures: float = math.inf
+    minutes: float = math.inf
+    batch: int = 32
+    rate: float = 5e-4
+    reuse: int = 1
+    seed: int = 0
+    checkpoint: float = 300.0
+
+
+class Training:
+    """What changes while a prior is trained, and how it is kept."""
+
+    file = "prior.safetensors"
+
+    def __init__(self, network: nn.Module, plan: Plan, folder: Path, device: torch.device):
+        self.network: Any = network.to(device).train()
+        self.plan, self.folder, self.device = plan, folder, device
+        self.average: Any = deepcopy(network).eval().requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.step, self.seconds = 0, 0.0
+
+    @property
+    def done(self) -> float:
+        """0 to 1."""
+        pictures = self.step * self.plan.batch / self.plan.pictures
+        return min(1.0, max(pictures, self.seconds / 60 / self.plan.minutes))
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step.  The loss of each kind."""
+        begun = time.perf_counter()
+        losses = self.losses(batch, Generator().manual_seed(self.plan.seed * 7919 + self.step))
+        network = self.network
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.stack([weight * loss for weight, loss in losses.values()]).sum().backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        warm = min(1.0, (self.step + 1) / 200)
+        cosine = 1 / 30 + (1 - 1 / 30) * 0.5 * (1 + math.cos(math.pi * self.done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate * warm * cosine
+        self.optimiser.step()
+        with torch.no_grad():
+            # A window that grows with what has been done forgets the beginning (Karras et al. 2024).
+            share = max(1 / (1 + 0.05 * self.step), 1e-4)
+            for mean, value in zip(self.average.parameters(), network.parameters(), strict=True):
+                mean.lerp_(value, share)
+        self.step += 1
+        self.seconds += time.perf_counter() - begun
+        return {name: float(loss.detach()) for name, (_, loss) in losses.items()}
+
+    def losses(self, batch: Any, generator: Generator) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of each, by name."""
+        network, tokens = self.network, self.network.tokens(batch.words)
+        long = max(1, round(STEPPED * len(batch.picture)))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
+            picture, maps, said, weight = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
+            stepped = step_loss(network, self.average, picture, maps, said, weight, generator)
+        return {"flow loss": (1.0, flow), "long step loss": (STEPPED, stepped)}
+
+    def save(self) -> None:
+        """A checkpoint, and the prior as it is."""
+        tensors: dict[str, Tensor] = {}
+        for name, value in self.network.state_dict().items():
+            tensors[f"network.{name}"] = value
+        for name, value in self.average.state_dict().items():
+            tensors[f"average.{name}"] = value
+        for i, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        said = {"step": str(self.step), "seconds": str(self.seconds)}
+        with replacing(self.folder / "checkpoint.safetensors") as part:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
+        self.made().save(self.folder / self.file)
+        plot(self.folder)
+
+    def restore(self) -> None:
+        """Goes on from a checkpoint, if there is one."""
+        path = self.folder / "checkpoint.safetensors"
+        if not path.exists():
+            return
+        with safe_open(path, "pt") as file:
+            said = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.network.load_state_dict(under("network."))
+        self.average.load_state_dict(under("average."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in under("optimiser.").items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+        self.step, self.seconds = int(said["step"]), float(said["seconds"])
+
+    def made(self) -> Any:
+        """The averaged weights."""
+        return Prior(deepcopy(self.average), self.info)
+
+    @property
+    def info(self) -> dict[str, str]:
+        """What its file says of how it was made."""
+        return {"pictures": str(self.step * self.plan.batch), "minutes": f"{self.seconds / 60:.1f}"}
+
+
+class Sharpening(Training):
+    """The same for an upscaler."""
+
+    file = "upscaler.safetensors"
+
+    def losses(self, batch: Any, generator: Generator) -> dict[str, tuple[float, Tensor]]:
+        """See `Training.losses`."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            found = self.network(batch.coarse, batch.guide)
+        return {"sharp loss": (1.0, charbonnier(found.float(), batch.sharp))}
+
+    def made(self) -> Any:
+        """See `Training.made`."""
+        return Upscaler(deepcopy(self.average), self.info)
+
+
+def drawn(batches: Callable[[int, Generator], Any], plan: Plan, first: int) -> Iterator[Any]:
+    """Batches from the `first` step on, drawn by another thread; the same for the same seed, whoever is faster."""
+    waiting: queue.Queue[Any] = queue.Queue(AHEAD)
+    stop = threading.Event()
+
+    def work() -> None:
+        number = first // plan.reuse
+        while not stop.is_set():
+            try:
+                with torch.no_grad():
+                    made = batches(plan.batch, Generator().manual_seed(plan.seed * 104729 + number))
+            except Exception as error:  # told where it is waited for
+                made = error
+            while not stop.is_set():
+                try:
+                    waiting.put(made, timeout=0.5)
+                    break
+                except queue.Full:
+                    continue
+            number += 1
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch = waiting.get()
+            if isinstance(batch, Exception):
+                raise batch
+            for _ in range(plan.reuse):
+                yield batch
+    finally:
+        stop.set()
+        thread.join()
+
+
+def begun(task: str, plan: Plan, folder: Path, device: torch.device) -> Training:
+    """A training that hasn't taken a step."""
+    if task in UPSCALERS:
+        return Sharpening(Imdn(UPSCALERS[task].shape), plan, folder, device)
+    return Training(Network(TASKS[task].config()), plan, folder, device)
+
+
+def train(task: str, batches: Callable[[int, Generator], Any], plan: Plan, folder: Path, device: torch.device) -> Any:
+    """Trains, tells how far it is, keeps checkpoints.  Ctrl-C saves and ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(plan.seed)
+    training = begun(task, plan, folder, device)
+    training.restore()
+    reported, saved = time.monotonic(), time.monotonic()
+    sums: dict[str, float] = {}
+    since = training.step
+    source = drawn(batches, plan, training.step)
+    try:
+        while training.done < 1:
+            for name, value in training.learn(next(source).to(device)).items():
+                sums[name] = sums.get(name, 0.0) + value
+            now = time.monotonic()
+            if now - reported > REPORT or training.done >= 1:
+                count = training.step - since
+                line = {
+                    "step": training.step, "pictures": training.step * plan.batch, "done": round(training.done, 4),
+                    **{name: round(value / count, 5) for name, value in sums.items()},
+                    "pictures a second": round(count * plan.batch / (now - reported), 1),
+                }  # fmt: skip
+                with (folder / "training.jsonl").open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                left = (1 - training.done) / max(training.done, 1e-9) * training.seconds / 60
+                tell(f"{task}: {line}, {left:.0f} min left")
+                reported, since, sums = now, training.step, {}
+            if now - saved > plan.checkpoint:
+                training.save()
+                saved = now
+    except KeyboardInterrupt:
+        tell(f"{task}: stopped; the same command goes on")
+    finally:
+        source.close()  # type: ignore[attr-defined]
+        training.save()
+    return training.made()
+
+
+def tell(text: str) -> None:
+    """A line for who watches."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def plot(folder: Path) -> None:
+    """loss.png of training.jsonl, if there is any."""
+    from matplotlib.figure import Figure
+
+    log = folder / "training.jsonl"
+    if not log.exists():
+        return
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in (n for n in lines[0] if n.endswith("loss")):
+        axes.plot([x["pictures"] for x in lines], [max(x[name], 1e-6) for x in lines], label=name)
+    axes.set(xlabel="pictures shown", yscale="log")
+    axes.legend()
+    with replacing(folder / "loss.png") as part:
+        figure.savefig(part, format="png")
+
+
+def scenes(path: Path, count: int, size: int, seed: int) -> Views:
+    """Those drawn earlier, whatever their number, or `count` new ones, kept under `path`."""
+    if path.exists():
+        views = Views.load(path)
+        if views.depth.shape[1] % size:
+            raise PriorError(f"{path}: views of {views.depth.shape[1]} pixels a side can't be halved to {size}")
+        return views.thinned(views.depth.shape[1] // size)
+    tell(f"drawing {count} views into {path}, once")
+    views = draw(count, size, seed, workers=os.cpu_count() or 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    views.save(path)
+    return views
+
+
+def lights(count: int, seed: int) -> list[Environment]:
+    """Procedural environments, with what shading wants of them worked out."""
+    made = [Environment(radiance) for radiance in surroundings(count, seed)]
+    for light in made:
+        light.prefiltered  # noqa: B018 - worked out when first asked for
+    return made
+
+
+def surroundings(count: int, seed: int) -> Tensor:
+    """(count, 64, 128, 3) procedural environments, those that `lights` gives."""
+    return environments(count, seed * 15485863)
+
+
+def main() -> None:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m relight.diffusion.own.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tasks = {**TASKS, **UPSCALERS}
+    parser.add_argument("prior", choices=sorted(tasks), help="; ".join(f"{n}: {t.about}" for n, t in tasks.items()))
+    parser.add_argument("--out", type=Path, required=True, help="folder; one that was begun is gone on with")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="of training, earlier runs in the folder included"
+    )
+    parser.add_argument("--pictures", type=float, default=math.inf, help="to be shown, earlier runs included")
+    parser.add_argument("--batch", type=int, default=Plan.batch)
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="of AdamW (default %(default)g)")
+    parser.add_argument("--reuse", type=int, default=Plan.reuse, help="times that each drawn batch is used")
+    parser.add_argument("--views", type=int, default=8192, help="procedural views that are drawn first")
+    parser.add_argument(
+        "--lights",
+        type=int,
+        default=400,
+        help="procedural environments that are drawn first; the panorama prior wants thousands",
+    )
+    parser.add_argument("--size", type=int, default=64, help="pixels a side")
+    parser.add_argument("--scenes", type=Path, help="views drawn earlier, or for another prior")
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    if math.isinf(arguments.minutes) and math.isinf(arguments.pictures):
+        parser.error("say when to end: --minutes, --pictures, or both")
+    plan = Plan(arguments.pictures, arguments.minutes, arguments.batch, arguments.rate, arguments.reuse, arguments.seed)
+    try:
+        if arguments.prior == "panorama":
+            batches = panoramas(surroundings(arguments.lights, plan.seed))
+        else:
+            views = scenes(
+                arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
+            )
+            batches = {**BATCHES, **PAIRS}[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
+        train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
+    except PriorError as error:
+        tell(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Light from all around: estimated, measured, taken apart into lights, scored."""
