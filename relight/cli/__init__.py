@@ -23,6 +23,7 @@ VERBS = (
     "bench",
     "select",
     "decompose",
+    "texture",
     "export",
     "convert",
     "compress",

@@ -22,6 +22,7 @@ from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.procedural.frames import Light
 from relight.diffusion.own.tasks import condition_maps
 from relight.diffusion.pictures.hints import closeness, radiance_hints, shown
+from relight.diffusion.pictures.patches import along, apart, lines
 from relight.diffusion.protocol import Condition
 from relight.diffusion.score.distillation import Score, ScoreDistillation
 from relight.diffusion.score.options import ScoreOptions
@@ -191,6 +192,27 @@ class ShadedGuide(Guide):
         radiance = shade(look.points, arriving, SplitSum()) * exposure
         told = {"hints": hints(look, arriving, exposure)} if self.tells else {}
         return self.scored(look, 2 * look.picture(linear_to_srgb(radiance.clamp(0, 1))) - 1, told, progress)
+
+
+class PatchGuide:
+    """How unlike an example's the patches are that small pictures of a mesh's materials have, from random sides.
+
+    example: (1, 5, H, W), 0 to 1, base colour sRGB-encoded, roughness, metallic, at the scale of the pictures.
+    """
+
+    directions = 48
+
+    def __init__(self, example: Tensor, mesh: Mesh, rasterizer: MeshRasterizer, sides: Sides, generator: Generator):
+        self.example, self.mesh, self.rasterizer, self.sides, self.generator = (
+            example, mesh, rasterizer, sides, generator,
+        )  # fmt: skip
+
+    def loss(self, textures: LearnableTextures) -> Tensor:
+        """Differentiable in the textures' materials."""
+        look = looked(self.mesh, self.sides(self.generator).camera, self.rasterizer, textures)
+        drawn = lines(self.example.shape[1], self.directions, self.generator)
+        found = along(material_picture(look) * 0.5 + 0.5, drawn, look.seen.mask)
+        return textures.materials.sum() * 0 if not found.numel() else apart(found, along(self.example, drawn))
 
 
 def nothing(textures: LearnableTextures) -> Score:

@@ -1,4 +1,4 @@
-"""Stage `paint`: materials of a mesh from words alone, by score distillation of the package's own priors."""
+"""Stage `paint`: materials of a mesh that nobody has photographed, from words or like a photograph of a surface."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import Tensor
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.procedural.environments import environments
 from relight.diffusion.own.procedural.frames import Light, pool
+from relight.diffusion.pictures.textures import surface_photograph, taken_apart
 from relight.diffusion.score.options import ScoreOptions
 from relight.errors import MissingPartError
-from relight.fit.guide import MaterialGuide, ShadedGuide, around
+from relight.fit.guide import MaterialGuide, PatchGuide, ShadedGuide, around
 from relight.fit.textures import LearnableTextures, Shading
 from relight.render.atlas import Texels, unwrap
 from relight.render.meshes import create_mesh_rasterizer
@@ -34,7 +35,8 @@ class Paint(Stage):
 
     Small pictures of the textures from random sides are pulled to what a prior expects of such words.  The prior sees
     materials and no light, so none can be painted in; with `shaded_weight`, also pictures under a light that changes
-    with every step and that another prior is told (DreamMat, arXiv 2405.17176).
+    with every step and that another prior is told (DreamMat, arXiv 2405.17176).  With `reference`, their patches are
+    also made to be distributed as those of a photographed surface, once its light is taken out.
     """
 
     needs: ClassVar[tuple[str, ...]] = ("asset",)
@@ -43,6 +45,10 @@ class Paint(Stage):
     prompt: str = ""
     """Words of the prior's vocabulary: a pattern, colours or metals, finishes: "bricks red matte grey".  Empty: what
     the prior likes."""
+    reference: str = ""
+    """A photograph of a flat surface, seen from straight ahead, that the mesh should look to be made of."""
+    reference_weight: float = 4.0
+    """Of the distance of patches from the reference's."""
     iterations: int = 300
     """Steps."""
     guidance: Literal["x0", "sds", "csd", "ism", "sdi", "vsd"] = "x0"
@@ -74,7 +80,8 @@ class Paint(Stage):
         some = (0, math.inf)
         self.check_ranges({
             "iterations": (1, math.inf), "scale": (0, 100), "size": (16, 512), "texture": (16, 8192), "rate": (1e-5, 1),
-            "smooth_weight": some, "material_weight": some, "shaded_weight": some, "occlusion_rays": (0, 4096),
+            "smooth_weight": some, "material_weight": some,
+            "reference_weight": some, "shaded_weight": some, "occlusion_rays": (0, 4096),
         })  # fmt: skip
 
     def run(self, scene: Scene, job: Job) -> Scene:
@@ -106,9 +113,13 @@ class _Painting:
             guidance=options.guidance, scale=options.scale if words else 1.0, steps=4, low=0.3, high=0.98,
             average="pixels",
         )  # fmt: skip
-        self.guide = self.shaded = None
-        if options.material_weight:
-            prior = Prior.load(options.prior)
+        self.guide = self.shaded = self.patches = None
+        prior = Prior.load(options.prior) if options.material_weight or options.reference else None
+        if prior is not None and options.reference:
+            photo = surface_photograph(options.reference, options.size)
+            example = taken_apart(photo, prior, torch.Generator().manual_seed(job.seed))
+            self.patches = PatchGuide(example, self.mesh, rasterizer, sides, self.generator)
+        if prior is not None and options.material_weight:
             self.guide = MaterialGuide(prior, score, self.mesh, rasterizer, sides, self.generator, words)
         if options.shaded_weight:
             self.shaded = ShadedGuide(
@@ -149,6 +160,10 @@ class _Painting:
         for name, (weight, score) in scores.items():
             total = total + weight * score.loss
             metrics[f"{name} loss"] = float(score.loss.detach())
+        if self.patches is not None:
+            loss = self.patches.loss(self.textures)
+            total = total + o.reference_weight * loss
+            metrics["reference loss"] = float(loss.detach())
         if o.smooth_weight:
             total = total + o.smooth_weight * self.textures.unevenness(self.texels.mask)
         return total, metrics

@@ -16,8 +16,9 @@ from relight.diffusion.own.procedural.textures import WORDS
 from relight.diffusion.own.tasks import MAPS
 from relight.diffusion.protocol import NOTHING, Condition
 from relight.diffusion.score.options import ScoreOptions
-from relight.errors import MissingPartError
-from relight.fit.guide import MaterialGuide, ShadedGuide, around, looked, material_picture, photographs
+from relight.errors import DataError, MissingPartError
+from relight.export.images import write_image
+from relight.fit.guide import MaterialGuide, PatchGuide, ShadedGuide, around, looked, material_picture, photographs
 from relight.fit.textures import LearnableTextures, Shading
 from relight.render.meshes import create_mesh_rasterizer
 from relight.scene import Frame, Scene
@@ -167,6 +168,42 @@ def test_painting_is_reproducible_and_resumes(tiny: Path, tmp_path: Path) -> Non
         a, b = (getattr(m.materials[0], name).image for m in (whole, rest))
         torch.testing.assert_close(a, b)
     assert whole.materials[0].base_color_texture.image.std() > 0  # type: ignore[union-attr]
+
+
+def test_textures_take_the_patches_of_an_example() -> None:
+    """Bars of two colours and one roughness: the texture gets both colours, that roughness, and nothing between."""
+    bars = (torch.arange(32) % 8 < 4).float().expand(32, 32)
+    fixed = [torch.full_like(bars, v) for v in (0.2, 0.7, 0.0)]
+    example = torch.stack([0.2 + 0.6 * bars, 0.8 - 0.6 * bars, *fixed])[None]
+    mesh, textures, rasterizer = ball_mesh(), grey(), create_mesh_rasterizer()
+    guide = PatchGuide(example, mesh, rasterizer, around(mesh, 48), generator())
+    adam = torch.optim.Adam([textures.materials], lr=0.1)
+    first = float(guide.loss(textures).detach())
+    for _ in range(120):
+        loss = guide.loss(textures)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    look = looked(mesh, around(mesh, 48)(generator(5)).camera, rasterizer, textures)
+    picture = material_picture(look).detach()[0][:, look.seen.mask] * 0.5 + 0.5
+    assert float(guide.loss(textures).detach()) < 0.4 * first
+    assert picture[0].std() > 0.15 and picture[1].std() > 0.15
+    # Red where green is not: as in the example.
+    assert float(torch.corrcoef(picture[:2])[0, 1]) < -0.4
+    assert picture[3].mean() == pytest.approx(0.7, abs=0.05) and picture[3].std() < 0.1
+
+
+def test_a_reference_picture_joins_the_fit(tiny: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "wall.png", torch.rand(24, 40, 3, generator=generator()))
+    scene = Scene(frame=Frame(radius=1.0), asset=ball_mesh())
+    options = Paint(
+        prior=str(tiny), iterations=4, size=32, texture=32, occlusion_rays=0, reference=str(tmp_path / "wall.png")
+    )
+    job = MemoryJob(tmp_path)
+    assert options.run(scene, job).asset is not None
+    assert job.reports[-1][2]["reference loss"] > 0
+    with pytest.raises(DataError, match=r"missing\.png"):
+        replace(options, reference=str(tmp_path / "missing.png")).run(scene, MemoryJob(tmp_path))
 
 
 def test_painting_says_what_it_lacks(tiny: Path, tmp_path: Path) -> None:
