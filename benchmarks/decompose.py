@@ -27,8 +27,9 @@ DEFAULT = "command's own"
 CHOICES: dict[str, Options] = {
     DEFAULT: Options(),
     "whole picture only": Options(zooms=0),
-    "one sample": Options(samples=1),
-    "4 steps": Options(samples=2, steps=4),
+    "mean of 8 samples": Options(samples=8, steps=1),
+    "one sample": Options(samples=1, steps=1),
+    "mean of 2 samples of 4 steps": Options(samples=2, steps=4),
     "bicubic": Options(upsampling="bicubic", zooms=0),
     "upscaler": Options(upsampling="upscaler", zooms=0),
 }

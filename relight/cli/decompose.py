@@ -35,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FOLDER", help=f"of {PUBLIC}; else the hub's copy on this machine")
     parser.add_argument("--download", action="store_true", help=f"let {PUBLIC}'s weights be fetched")
-    parser.add_argument("--samples", type=int, help="estimates that are averaged (default 8)")
-    parser.add_argument("--steps", type=int, help="of each estimate (default 1)")
+    parser.add_argument("--samples", type=int, help="of the prior, whose spread says how sure it is (default 4)")
+    parser.add_argument("--steps", type=int, help="of each sample, averaged; 0: what is expected (default)")
     parser.add_argument("--zooms", type=int, help="times that crops of the picture are looked at closer (default 1)")
     parser.add_argument(
         "--upsampling", choices=("upscaler", "guided", "bicubic"), help="to the photograph's size (default guided)"
@@ -64,12 +64,12 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
 
-    for name in ("samples", "steps"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise RelightError(f"--{name}: expected 1 or more, found {value}")
+    public = arguments.model == PUBLIC
+    for name, least in (("samples", 1), ("steps", int(public))):
+        if (value := getattr(arguments, name)) is not None and value < least:
+            raise RelightError(f"--{name}: expected {least} or more, found {value}")
     if arguments.zooms is not None and not 0 <= arguments.zooms <= 4:
         raise RelightError(f"--zooms: expected 0 to 4, found {arguments.zooms}")
-    public = arguments.model == PUBLIC
     if not public and (arguments.weights is not None or arguments.download):
         raise RelightError(
             f"--weights and --download are for --model {PUBLIC}; a prior of ours is a file: --model FILE"

@@ -6,7 +6,8 @@
     python -m relight.diffusion.own.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
 
 Killed, the same command goes on where the last checkpoint was.  In the folder: prior.safetensors or
-upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png and views.safetensors, the scenes.
+upscaler.safetensors (averaged weights in half precision), training.jsonl, loss.png, samples.png (what it is told, the
+truth, what it expects, a sample) and views.safetensors, the scenes.
 """
 
 from __future__ import annotations
@@ -43,12 +44,15 @@ from relight.diffusion.own.procedural.pano_views import panoramas
 from relight.diffusion.own.procedural.views import Views, draw
 from relight.diffusion.own.tasks import TASKS
 from relight.diffusion.pictures.upscale import UPSCALERS, Upscaler, charbonnier
+from relight.diffusion.protocol import Condition
 from relight.shading.environment import Environment
 
 STEPPED = 1 / 8
 """Share of a batch that teaches long steps."""
 AHEAD = 4
 """Batches drawn before they are needed."""
+SHOWN = 8
+"""Pictures in samples.png."""
 REPORT = 10.0
 """Seconds between lines of training.jsonl."""
 
@@ -80,6 +84,8 @@ class Training:
         self.average: Any = deepcopy(network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.step, self.seconds = 0, 0.0
+        self.example: Any = None
+        """A batch that `samples.png` shows what is made of."""
 
     @property
     def done(self) -> float:
@@ -131,8 +137,11 @@ class Training:
         said = {"step": str(self.step), "seconds": str(self.seconds)}
         with replacing(self.folder / "checkpoint.safetensors") as part:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
-        self.made().save(self.folder / self.file)
+        made = self.made()
+        made.save(self.folder / self.file)
         plot(self.folder)
+        if self.example is not None:
+            picture_rows(self.folder / "samples.png", self.shown(made, self.example))
 
     def restore(self) -> None:
         """Goes on from a checkpoint, if there is one."""
@@ -159,6 +168,16 @@ class Training:
         """The averaged weights."""
         return Prior(deepcopy(self.average), self.info)
 
+    @staticmethod
+    def shown(made: Any, example: Any) -> list[Tensor]:
+        """Rows of samples.png, each (B, C, H, W): what is told first, the truth, what is expected, a sample."""
+        condition = Condition(example.maps, made.network.tokens(example.words))
+        count, _, *size = example.picture.shape
+        shape = (count, *size)
+        sample = made.sample(condition, shape, generator=Generator().manual_seed(0))
+        rows = [example.maps, example.picture, made.expected(condition, shape), sample]
+        return [row * 0.5 + 0.5 for row in rows]
+
     @property
     def info(self) -> dict[str, str]:
         """What its file says of how it was made."""
@@ -179,6 +198,12 @@ class Sharpening(Training):
     def made(self) -> Any:
         """See `Training.made`."""
         return Upscaler(deepcopy(self.average), self.info)
+
+    @staticmethod
+    def shown(made: Any, example: Any) -> list[Tensor]:
+        """Coarse, the truth, what is made of it; see `Training.shown`."""
+        coarse = example.coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        return [coarse, example.sharp, made(example.coarse, example.guide)]
 
 
 def drawn(batches: Callable[[int, Generator], Any], plan: Plan, first: int) -> Iterator[Any]:
@@ -229,6 +254,8 @@ def train(task: str, batches: Callable[[int, Generator], Any], plan: Plan, folde
     torch.manual_seed(plan.seed)
     training = begun(task, plan, folder, device)
     training.restore()
+    with torch.no_grad():
+        training.example = batches(SHOWN, Generator().manual_seed(plan.seed)).to(device)
     reported, saved = time.monotonic(), time.monotonic()
     sums: dict[str, float] = {}
     since = training.step
@@ -283,6 +310,16 @@ def plot(folder: Path) -> None:
     axes.legend()
     with replacing(folder / "loss.png") as part:
         figure.savefig(part, format="png")
+
+
+def picture_rows(path: Path, rows: list[Tensor]) -> None:
+    """A PNG of rows of pictures, each row (B, C, H, W), 0 to 1: the first three channels, or the last one repeated."""
+    from matplotlib.image import imsave
+
+    whole = torch.cat([torch.cat([p[[min(c, len(p) - 1) for c in range(3)]] for p in row], 2) for row in rows], 1)
+    whole = whole.permute(1, 2, 0)
+    with replacing(path) as part:
+        imsave(part, (whole.float().clamp(0, 1) * 255).byte().cpu().numpy(), format="png")
 
 
 def scenes(path: Path, count: int, size: int, seed: int) -> Views:

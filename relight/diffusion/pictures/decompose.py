@@ -2,8 +2,8 @@
 
 The whole picture, shrunk to what the prior was trained at, gives the low frequencies: only there is all of the context.
 Overlapping crops of the picture at twice that scale, and so on, give what is finer: of each, only what the scale before
-couldn't hold is added (a Laplacian pyramid, Burt and Adelson 1983).  Every estimate is a mean of samples.  What is left
-to the photograph's own size is joint upsampling: by the upscaler, or by a guided filter.
+couldn't hold is added (a Laplacian pyramid, Burt and Adelson 1983).  What is left to the photograph's own size is joint
+upsampling: by the upscaler, or by a guided filter.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ TOGETHER = 16
 
 @dataclass(frozen=True)
 class Options:
-    """samples: of the prior, averaged.  steps: of each.  zooms: scales of crops beyond the whole picture, each twice
-    the last.  upsampling: "upscaler", "guided" (filter) or "bicubic".
+    """steps: of the prior's samples, whose mean is taken; 0 for what it expects, and samples of one step for their
+    spread alone.  samples: how many.  zooms: scales of crops beyond the whole picture, each twice the last.
+    upsampling: "upscaler", "guided" (filter) or "bicubic".
     """
 
-    samples: int = 8
-    steps: int = 1
+    samples: int = 4
+    steps: int = 0
     zooms: int = 1
     upsampling: str = "guided"
 
@@ -145,12 +146,17 @@ def estimated(
         asked = crops.repeat_interleave(options.samples, 0)
         parts = []
         for some in asked.split(TOGETHER):
-            sample = prior.sample(Condition(some), (len(some), high, wide), steps=options.steps, generator=generator)
-            parts.append(sample)
+            shape, steps = (len(some), high, wide), max(1, options.steps)
+            parts.append(prior.sample(Condition(some), shape, steps=steps, generator=generator))
             done += len(some)
             progress(done, total)
         samples = (torch.cat(parts) * 0.5 + 0.5).unflatten(0, (len(where), options.samples))
-        mean = _blended(samples.mean(1), where, at)  # type: ignore[arg-type]
+        if options.steps:
+            likely = samples.mean(1)
+        else:
+            expected = [prior.expected(Condition(c), (len(c), high, wide)) for c in crops.split(TOGETHER)]
+            likely = torch.cat(expected) * 0.5 + 0.5
+        mean = _blended(likely, where, at)  # type: ignore[arg-type]
         apart = samples.std(1, unbiased=False).mean(1, keepdim=True)
         spread = _blended(apart, where, at)  # type: ignore[arg-type]
         if result is None:

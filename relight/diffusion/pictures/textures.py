@@ -89,7 +89,7 @@ def taken_apart(photo: Tensor, prior: Prior, generator: Generator) -> Tensor:
     """
     _check(prior)
     size = (photo.shape[2], photo.shape[3])
-    found, _ = estimated(Photograph(photo, *flat(size)), prior, Options(samples=8, zooms=0), generator)
+    found, _ = estimated(Photograph(photo, *flat(size)), prior, Options(samples=1, zooms=0), generator)
     coarse = resized(found, size)
     blurred = resized(resized(photo, (found.shape[2], found.shape[3])), size)
     ratio = (photo + 0.02) / (blurred + 0.02)

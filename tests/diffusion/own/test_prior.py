@@ -19,6 +19,7 @@ from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import MAPS, TASKS, Task, condition_maps
 from relight.diffusion.own.train import Plan, Training, drawn, train
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser, guided, noise_in, noised
+from relight.images import read_image
 
 pytest.importorskip("diffusers", reason="networks need diffusers")
 
@@ -151,6 +152,10 @@ def test_training_learns_what_the_maps_tell(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
     assert lines[-1]["done"] == 1 and lines[-1]["pictures"] == 1120
     assert (tmp_path / "loss.png").stat().st_size > 1000
+    shown = read_image(tmp_path / "samples.png").rgb
+    assert shown.shape == (4 * 16, 8 * 16, 3)
+    _, truth, expected, _ = shown.view(4, 16, 128, 3)
+    assert (expected - truth).abs().mean() < 0.1 < truth.std()
     assert Prior.load(tmp_path / "prior.safetensors").info["pictures"] == "1120"
 
 

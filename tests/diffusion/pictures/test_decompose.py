@@ -47,6 +47,11 @@ class Sees:
         noise = self.noise * torch.randn(count, 5, height, width, generator=generator)
         return torch.cat([picture, picture[:, :2]], 1) + offset + noise
 
+    def expected(self, condition: Any, shape: tuple[int, int, int]) -> Tensor:
+        """Neither wrong nor noisy."""
+        picture = condition.maps[:, :3]
+        return torch.cat([picture, picture[:, :2]], 1)
+
 
 def made(noise: float = 0.0, wrong: float = 0.0) -> Prior:
     return cast(Prior, Sees(noise, wrong))
@@ -60,7 +65,7 @@ def test_zooms_add_what_the_whole_picture_could_not_hold():
     picture = leaves(1, 64, Generator().manual_seed(1))
     errors = []
     for zooms in (0, 1, 2):
-        found, spread = estimated(whole(picture), made(), Options(samples=1, zooms=zooms))
+        found, spread = estimated(whole(picture), made(), Options(samples=1, steps=1, zooms=zooms))
         assert found.shape == (1, 5, 16 * 2**zooms, 16 * 2**zooms) and not spread.any()
         errors.append(psnr(resized(found, (64, 64))[:, :3], picture))
     assert errors[0] + 1 < errors[1] < errors[2] - 1
@@ -70,7 +75,7 @@ def test_zooms_add_what_the_whole_picture_could_not_hold():
 def test_low_frequencies_are_those_of_the_whole_picture():
     """Crops are each too bright or too dark by a random amount, which the merged picture doesn't show."""
     picture = leaves(1, 64, Generator().manual_seed(2))
-    found, _ = estimated(whole(picture), made(), Options(samples=1, zooms=0))
+    found, _ = estimated(whole(picture), made(), Options(samples=1, steps=1, zooms=0))
 
     class CropsAreWrong(Sees):
         def sample(self, condition, shape, *, steps, generator):
@@ -78,18 +83,28 @@ def test_low_frequencies_are_those_of_the_whole_picture():
             return super().sample(condition, shape, steps=steps, generator=generator)
 
     merged, _ = estimated(
-        whole(picture), cast(Prior, CropsAreWrong(0, 0)), Options(samples=1, zooms=1), Generator().manual_seed(0)
+        whole(picture),
+        cast(Prior, CropsAreWrong(0, 0)),
+        Options(samples=1, steps=1, zooms=1),
+        Generator().manual_seed(0),
     )
     assert psnr(resized(merged, (16, 16)), found) > 30
+
+
+def test_what_is_expected_is_taken_and_samples_tell_how_sure_it_is():
+    picture = leaves(1, 16, Generator().manual_seed(1))
+    found, spread = estimated(whole(picture), made(0.2), Options(samples=16, zooms=0), Generator().manual_seed(0))
+    torch.testing.assert_close(found[:, :3], picture, atol=1e-5, rtol=0)
+    assert float(spread.mean()) == pytest.approx(0.1, abs=0.02)
 
 
 def test_samples_are_averaged_and_their_spread_is_known():
     picture = torch.full((1, 3, 16, 16), 0.5)
     generator = Generator().manual_seed(0)
-    _, spread = estimated(whole(picture), made(0.2), Options(samples=64, zooms=0), generator)
+    _, spread = estimated(whole(picture), made(0.2), Options(samples=64, steps=1, zooms=0), generator)
     assert abs(float(spread.mean()) - 0.1) < 0.01  # the prior's range is twice as wide
-    one, _ = estimated(whole(picture), made(0.2), Options(samples=1, zooms=0), generator)
-    many, _ = estimated(whole(picture), made(0.2), Options(samples=64, zooms=0), generator)
+    one, _ = estimated(whole(picture), made(0.2), Options(samples=1, steps=1, zooms=0), generator)
+    many, _ = estimated(whole(picture), made(0.2), Options(samples=64, steps=1, zooms=0), generator)
     assert psnr(many, torch.full_like(many, 0.5)) > psnr(one, torch.full_like(one, 0.5)) + 12
 
 
@@ -107,7 +122,7 @@ def test_a_guide_that_explains_a_picture_makes_it_sharp():
 def test_base_colour_times_shading_is_the_photograph(upsampling):
     picture = leaves(1, 40, Generator().manual_seed(5))[..., :30]
     mask = (torch.arange(40) > 5).float().view(1, 1, 40, 1).expand(1, 1, 40, 30)
-    options = Options(samples=2, zooms=1, upsampling=upsampling)
+    options = Options(samples=2, steps=1, zooms=1, upsampling=upsampling)
     upscaler = Upscaler(Imdn(Shape(5, 3, 8, 1)))
     found = decompose(Photograph(picture, mask), made(0.05), upscaler, options, Generator().manual_seed(0))
     assert found.base_color.shape == (3, 40, 30) and found.confidence.shape == (1, 40, 30)
