@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 
 from relight.errors import MissingPartError, RelightError
 from relight.fit.feature_space import principal
-from relight.fit.teachers import NEED_SOURCE, FeatureExtractor, create
+from relight.fit.groups import Masks, grouped
+from relight.fit.teachers import NEED_SOURCE, FeatureExtractor, MaskExtractor, create
 from relight.fit.uplift import SEEN, Refinement, Seen, agreement, uplift
 from relight.geometry.camera import evenly
 from relight.render.protocol import RasterOptions
@@ -38,9 +39,11 @@ class Features(Stage):
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "feature_basis")
 
     teacher: str = "efficientnet-lite0"
-    """efficientnet-lite0 or xfeat, whose packages hold weights; clip, dino or sam with a `source`; or module:Class."""
+    """efficientnet-lite0 or xfeat, whose packages hold weights; clip, dino or sam with a `source`; or module:Class.
+    sam-masks, and whatever else gives masks: a Gaussian's features are its shares in things that masks of different
+    photographs agree on (see relight/fit/groups.py)."""
     source: str | None = None
-    """Folder, or name at a hub, with the weights of clip, dino or sam."""
+    """Folder, or name at a hub, with the weights of clip, dino, sam or sam-masks."""
     size: int = 512
     """Longest side, in pixels, of what the teacher is shown; photographs are enlarged or reduced to it."""
     channels: int = 32
@@ -68,6 +71,8 @@ class Features(Stage):
         if scene.gaussians is None or len(scene.gaussians) == 0:
             raise MissingPartError("features: the scene has no splat; put radiance before features")
         teacher = create(self.teacher, self.source)
+        if isinstance(teacher, MaskExtractor):
+            return self._grouped(scene, teacher, job)
         views, total = scene.views.train, 2 * len(scene.views.train) + self.refine
         done = 0
 
@@ -109,6 +114,34 @@ class Features(Stage):
         channels = {**scene.gaussians.channels, "feature": feature.half().cpu()}
         return replace(scene, gaussians=replace(scene.gaussians, channels=channels), feature_basis=basis)
 
+    def _grouped(self, scene: Scene, teacher: MaskExtractor, job: Job) -> Scene:
+        """Features that are shares in groups, a direction each."""
+        assert scene.views is not None and scene.gaussians is not None
+        views, gaussians = scene.views.train, scene.gaussians.to(job.device).detach()
+        rasterizer, options = create_rasterizer(job.backend, job.device), RasterOptions.for_extent(scene.frame.radius)
+        seen, count = [], 0
+        for index in range(len(views)):
+            photo, camera = views.photo(index).to(job.device), views.camera(index).to(job.device)
+            masks = teacher.masks(shown(photo, self.size)).float()
+            count += len(masks)
+            sized = interpolate(masks[None], (camera.height, camera.width), mode="area")[0] if len(masks) else masks
+            sized = sized.reshape(len(masks), camera.height, camera.width)
+            seen.append(Masks.of(rasterizer, gaussians, camera, sized > 0.5, options))
+            job.report(index + 1, len(views) + 1)
+        feature = grouped(seen, self.channels)
+        if not feature.shape[1]:
+            raise RelightError(
+                f"features: {count} masks in {len(views)} photographs, and no two of different photographs agree; "
+                "use more photographs, or a teacher that gives features"
+            )
+        directions = torch.eye(feature.shape[1])
+        basis = FeatureBasis(torch.zeros(feature.shape[1]), directions, self.teacher, self.source)
+        metrics = {"masks": float(count), "groups": float(len(directions))}
+        metrics["ungrouped"] = float((feature.amax(1) < 0.5).float().mean())
+        job.report(len(views) + 1, len(views) + 1, metrics)
+        channels = {**scene.gaussians.channels, "feature": feature.half().cpu()}
+        return replace(scene, gaussians=replace(scene.gaussians, channels=channels), feature_basis=basis)
+
     def _basis(self, maps: list[Tensor], weights: list[Tensor], seed: int) -> tuple[FeatureBasis, float]:
         """Principal components of what the teacher says of the subject."""
         generator = torch.Generator().manual_seed(seed)
@@ -145,14 +178,19 @@ class _Pictures:
 
 
 def described(teacher: FeatureExtractor, photo: Photo, size: int) -> Tensor:
-    """(h, w, C) of a photograph enlarged or reduced to `size`, over grey where it is cut out."""
+    """(h, w, C) of a photograph as it is `shown`."""
+    return teacher(shown(photo, size))
+
+
+def shown(photo: Photo, size: int) -> Tensor:
+    """(h, w, 3) of a photograph enlarged or reduced to `size`, over grey where it is cut out."""
     rgb = photo.rgb.clamp(0, 1)
     if photo.alpha is not None:
         rgb = torch.lerp(torch.full_like(rgb, GREY), rgb, photo.alpha[..., None])
     factor = size / max(rgb.shape[:2])
     wanted = [max(1, round(n * factor)) for n in rgb.shape[:2]]
     picture = interpolate(rgb.permute(2, 0, 1)[None], wanted, mode="bicubic", antialias=factor < 1)
-    return teacher(picture[0].permute(1, 2, 0).clamp(0, 1).contiguous())
+    return picture[0].permute(1, 2, 0).clamp(0, 1).contiguous()
 
 
 def disagreement(feature, basis: FeatureBasis, pictures: _Pictures, maps, rasterizer, gaussians, options) -> float:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import interpolate, normalize
 
 from relight.errors import RelightError
-from relight.fit.teachers import FeatureExtractor, TextExtractor, create
+from relight.fit.teachers import FeatureExtractor, MaskExtractor, TextExtractor, create
 from relight.images import read_image
 
 
@@ -92,7 +92,7 @@ def tiny(folder: Path, kind: str) -> str:
         network = transformers.CLIPModel(config)
     elif kind == "sam":
         vision = {**width, "image_size": 64, "patch_size": 8, "output_channels": 16, "mlp_dim": 48,
-                  "global_attn_indexes": [1], "window_size": 4}  # fmt: skip
+                  "global_attn_indexes": [1], "window_size": 4, "num_pos_feats": 8}  # fmt: skip
         decoder = {**width, "hidden_size": 16, "mlp_dim": 24, "iou_head_hidden_dim": 16}
         prompt = {"hidden_size": 16, "image_size": 64, "patch_size": 8, "mask_input_channels": 4}
         config = transformers.SamConfig(vision_config=vision, mask_decoder_config=decoder, prompt_encoder_config=prompt)
@@ -121,6 +121,22 @@ def test_transformers_load_from_a_folder(tmp_path, kind, name):
     assert values.std((0, 1)).max() > 1e-3
     with pytest.raises(RelightError, match="expected"):
         create("sam" if name != "sam" else "clip", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_sam_gives_masks_that_differ(tmp_path):
+    teacher = made("sam-masks", tiny(tmp_path, "sam"))
+    assert isinstance(teacher, MaskExtractor)
+    # Random weights are never sure.
+    assert teacher.masks(halves(48, 64)).shape == (0, 24, 32)
+    teacher.sure, teacher.steady, teacher.points = -torch.inf, 0.0, 4  # type: ignore[attr-defined]
+    masks = teacher.masks(halves(48, 64))
+    assert masks.dtype == torch.bool and 1 <= len(masks) <= 48 and masks.shape[1:] == (24, 32)
+    flat = masks.flatten(1).float()
+    both = flat @ flat.T
+    overlap = both / (flat.sum(1)[:, None] + flat.sum(1) - both)
+    assert (overlap - torch.eye(len(masks))).max() <= 0.7
 
 
 @pytest.mark.slow

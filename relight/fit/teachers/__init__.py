@@ -45,6 +45,17 @@ class TextExtractor(Protocol):
         ...
 
 
+@runtime_checkable
+class MaskExtractor(Protocol):
+    """A teacher that takes pictures apart into masks, with no names for them: see `relight.fit.groups`."""
+
+    name: str
+
+    def masks(self, rgb: Tensor) -> Tensor:
+        """(M, h, w) bool, M >= 0, of a picture (H, W, 3), sRGB-encoded, 0 to 1; they may overlap and leave gaps."""
+        ...
+
+
 BUILTIN: Mapping[str, str] = {
     "efficientnet-lite0": "relight.fit.teachers.efficientnet:EfficientNetLite",
     "efficientnet-lite0-classes": "relight.fit.teachers.efficientnet:EfficientNetClasses",
@@ -52,8 +63,9 @@ BUILTIN: Mapping[str, str] = {
     "clip": "relight.fit.teachers.transformer:Clip",
     "dino": "relight.fit.teachers.transformer:Dino",
     "sam": "relight.fit.teachers.transformer:Sam",
+    "sam-masks": "relight.fit.teachers.transformer:SamMasks",
 }
-NEED_SOURCE = ("clip", "dino", "sam")
+NEED_SOURCE = ("clip", "dino", "sam", "sam-masks")
 """Those whose weights don't come with a package."""
 
 

@@ -139,11 +139,16 @@ class Sam(_Transformer):
 
     @torch.no_grad()
     def __call__(self, rgb: Tensor) -> Tensor:
-        """See `FeatureExtractor`.  The longer side is stretched to the network's, the rest is empty and cut off."""
+        """See `FeatureExtractor`."""
+        found, size = self._embedded(rgb)
+        return joined([_cut(found, size)])
+
+    def _embedded(self, rgb: Tensor) -> tuple[Tensor, tuple[float, float]]:
+        """(1, C, n, n), of a square in which the picture's longer side is all of a side and the rest is empty; and the
+        shares of the square's sides that its height and width are."""
         side = int(self.network.config.vision_config.image_size)
         self.network.to(rgb.device)
-        scale = side / max(rgb.shape[:2])
-        height, width = (max(1, round(n * scale)) for n in rgb.shape[:2])
+        height, width = (max(1, round(n * side / max(rgb.shape[:2]))) for n in rgb.shape[:2])
         picture = torch.zeros(1, 3, side, side, device=rgb.device)
         picture[..., :height, :width] = resized(planes(rgb, *self.standard), height, width)
         found = self.network.get_image_embeddings(picture)
@@ -151,5 +156,53 @@ class Sam(_Transformer):
             raise RelightError(
                 f"{self.source}: SAM gave {type(found).__name__}, expected one map; use a SAM of version 1"
             )
-        rows, columns = (max(1, round(n * found.shape[-1] / side)) for n in (height, width))
-        return joined([found[..., :rows, :columns]])
+        return found, (height / side, width / side)
+
+
+class SamMasks(Sam):
+    """`MaskExtractor` of SAM: asked at a grid of points, and what it is sure of is kept (its "everything" mode)."""
+
+    points = 16
+    """Along a side."""
+    together = 64
+    """Points asked at once."""
+    sure, steady, same = 0.88, 0.92, 0.7
+    """Least quality that it expects of a mask itself, least overlap of the masks at logits of 1 and -1, and the overlap
+    from which on two masks are one (0.88, 0.95 and 0.7 in SAM's own code, at a grid of 32)."""
+
+    @torch.no_grad()
+    def masks(self, rgb: Tensor) -> Tensor:
+        """See `MaskExtractor`.  The best first."""
+        embedding, share = self._embedded(rgb)
+        side = int(self.network.config.vision_config.image_size)
+        line = (torch.arange(self.points, device=rgb.device) + 0.5) / self.points * side
+        grid = torch.stack(torch.meshgrid(line * share[0], line * share[1], indexing="ij"), -1).flatten(0, 1).flip(1)
+        kept, scores = [], []
+        for some in grid.split(self.together):
+            out = self.network(image_embeddings=embedding, input_points=some[None, :, None], multimask_output=True)
+            logits = _cut(out.pred_masks[0].flatten(0, 1), share)
+            score = out.iou_scores[0].flatten()
+            inner, outer = ((logits > level).flatten(1).sum(1) for level in (1, -1))
+            good = (score >= self.sure) & (inner >= self.steady * outer) & (inner > 0)
+            kept.append(logits[good] > 0)
+            scores.append(score[good])
+        masks = torch.cat(kept)[torch.cat(scores).argsort(descending=True)]
+        return _distinct(masks, self.same)
+
+
+def _cut(square: Tensor, share: tuple[float, float]) -> Tensor:
+    """(..., h, w): the picture's part of a square that is empty beside it."""
+    rows, columns = (max(1, round(square.shape[-1] * s)) for s in share)
+    return square[..., :rows, :columns]
+
+
+def _distinct(masks: Tensor, same: float) -> Tensor:
+    """Those of (M, h, w) masks, the best first, that overlap none before them so much."""
+    flat = masks.flatten(1).float()
+    area, both = flat.sum(1), flat @ flat.T
+    overlap = both / (area[:, None] + area - both).clamp_min(1)
+    kept: list[int] = []
+    for index in range(len(masks)):
+        if all(overlap[index, k] <= same for k in kept):
+            kept.append(index)
+    return masks[kept]
