@@ -131,6 +131,16 @@ def test_sam_gives_masks_that_differ(tmp_path):
     # Random weights are never sure.
     assert teacher.masks(halves(48, 64)).shape == (0, 24, 32)
     teacher.sure, teacher.steady, teacher.points = -torch.inf, 0.0, 4  # type: ignore[attr-defined]
+    network = teacher.network  # type: ignore[attr-defined]
+    forward = network.forward
+
+    def spread(**told):
+        out = forward(**told)
+        logits = out.pred_masks
+        out.pred_masks = (logits - logits.mean((-1, -2), keepdim=True)) / logits.std((-1, -2), keepdim=True) * 4
+        return out
+
+    network.forward = spread
     masks = teacher.masks(halves(48, 64))
     assert masks.dtype == torch.bool and 1 <= len(masks) <= 48 and masks.shape[1:] == (24, 32)
     flat = masks.flatten(1).float()
