@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -14,6 +15,8 @@ from relight.export import environment
 
 SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"
+ELSEWHERE = "RELIGHT_BENCH_RESULTS"
+"""Environment variable that names another folder for what is recorded: runs at a small size, say."""
 
 
 def record(
@@ -24,9 +27,11 @@ def record(
     peer: str | None = None,
     ratio: float | None = None,
     detail: Mapping[str, object] | None = None,
-    folder: Path = RESULTS,
+    folder: Path | None = None,
 ) -> dict[str, object]:
     """Print one JSON line and write `folder/NAME.json`, replacing an earlier result; return what was written.
+
+    folder: results/, or where RELIGHT_BENCH_RESULTS says.
 
     name: lower-case words joined by `_`.  value: in `unit`.  peer: what it was measured against, in the same run.
     ratio: how many times better than the peer.  detail: further JSON values; `title` is what the README's table
@@ -49,6 +54,7 @@ def record(
     if found := problems(result):
         raise ValueError(f"benchmark {name!r}: {'; '.join(found)}")
     print(json.dumps({key: result[key] for key in ("name", "value", "unit", "peer", "ratio", "detail")}), flush=True)
+    folder = folder or Path(os.environ.get(ELSEWHERE) or RESULTS)
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result

@@ -1,7 +1,10 @@
-"""Score a relighter on procedural scenes whose light is known: LumosBench's attributes, measured and not judged.
+"""Run the benchmark set at a small size, or score a relighter on scenes whose light is known.
 
 examples:
-  relight bench relighting                            our own prior
+  relight bench                                       the set, in a clone of the repository: minutes, and a table
+  relight bench --smoke                               its quick ones
+  relight bench --only uplift panorama -o runs/bench
+  relight bench relighting                            LumosBench's attributes of light, measured and not judged
   relight bench relighting --model shading --json shading.json
   relight bench relighting --weights runs/relight/prior.safetensors --scenes 20
   relight bench relighting --model truth              what the measurements make of perfect pictures
@@ -15,12 +18,18 @@ from typing import Any
 
 from relight.cli.render import count
 
-WHAT = ("relighting",)
+WHAT = ("set", "relighting")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(verb: argparse.ArgumentParser) -> None:
     """What, which model, how much."""
-    parser.add_argument("what", choices=WHAT)
+    verb.add_argument("what", nargs="?", choices=WHAT, default=WHAT[0], help="(default: %(default)s)")
+    chosen = verb.add_argument_group("set")
+    chosen.add_argument("--smoke", action="store_true", help="the quick ones")
+    chosen.add_argument("--only", nargs="+", metavar="NAME", help="some of them")
+    chosen.add_argument("-o", "--output", type=Path, default=Path("runs/bench"), metavar="FOLDER",
+                        help="for results and logs (default: %(default)s)")  # fmt: skip
+    parser = verb.add_argument_group("relighting")
     parser.add_argument(
         "--model", default="prior", metavar="NAME", help="as of relight relight; or truth, or unchanged"
     )
@@ -39,6 +48,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print a table."""
+    return _set(arguments) if arguments.what == "set" else _relighting(arguments)
+
+
+def _set(arguments: argparse.Namespace) -> int:
+    """1 if a script failed."""
+    import sys
+    from importlib import import_module
+
+    import relight
+    from relight.errors import RelightError
+    from relight.plugins import did_you_mean
+
+    root = Path(relight.__file__).parents[1]
+    if not (root / "benchmarks" / "suite.py").is_file():
+        raise RelightError("bench: the benchmark set is in the repository, not in the package; run it from a clone")
+    sys.path.insert(0, str(root))
+    suite = import_module("benchmarks.suite")
+    names = {small.script for small in suite.SUITE}
+    for name in arguments.only or ():
+        if name not in names:
+            raise RelightError(f"--only {name}: not in the set{did_you_mean(name, names, list_all=True)}")
+    wanted = [s for s in suite.SUITE if (s.smoke or not arguments.smoke) and s.script in (arguments.only or names)]
+    if not wanted:
+        raise RelightError("bench: none of --only is among the quick ones; leave out --smoke")
+
+    def told(outcome: Any) -> None:
+        sys.stderr.write(f"{outcome.small.script}: {outcome.trouble or f'{outcome.seconds:.0f} s'}\n")
+
+    outcomes = suite.run(arguments.output, wanted, told)
+    print(suite.report(outcomes))
+    return int(any(o.trouble and not o.trouble.startswith("skipped") for o in outcomes))
+
+
+def _relighting(arguments: argparse.Namespace) -> int:
     """Print a table of means."""
     import json
     from functools import partial
