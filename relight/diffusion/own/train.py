@@ -82,16 +82,21 @@ class Training:
         self.network: Any = network.to(device).train()
         self.plan, self.folder, self.device = plan, folder, device
         self.average: Any = deepcopy(network).eval().requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4)
-        self.step, self.seconds = 0, 0.0
+        words = [p for n, p in network.named_parameters() if n == "vocabulary"]
+        rest = [p for n, p in network.named_parameters() if n != "vocabulary"]
+        # A word is in few of the pictures of a batch.
+        groups = [{"params": words, "times": 20.0}, {"params": rest, "times": 1.0}]
+        self.optimiser = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=plan.rate, betas=(0.9, 0.99), weight_decay=1e-4
+        )
+        self.step, self.pictures, self.seconds = 0, 0, 0.0
         self.example: Any = None
         """A batch that `samples.png` shows what is made of."""
 
     @property
     def done(self) -> float:
         """0 to 1."""
-        pictures = self.step * self.plan.batch / self.plan.pictures
-        return min(1.0, max(pictures, self.seconds / 60 / self.plan.minutes))
+        return min(1.0, max(self.pictures / self.plan.pictures, self.seconds / 60 / self.plan.minutes))
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """One step.  The loss of each kind."""
@@ -104,7 +109,7 @@ class Training:
         warm = min(1.0, (self.step + 1) / 200)
         cosine = 1 / 30 + (1 - 1 / 30) * 0.5 * (1 + math.cos(math.pi * self.done))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate * warm * cosine
+            group["lr"] = self.plan.rate * warm * cosine * group["times"]
         self.optimiser.step()
         with torch.no_grad():
             # A window that grows with what has been done forgets the beginning (Karras et al. 2024).
@@ -112,6 +117,7 @@ class Training:
             for mean, value in zip(self.average.parameters(), network.parameters(), strict=True):
                 mean.lerp_(value, share)
         self.step += 1
+        self.pictures += self.plan.batch
         self.seconds += time.perf_counter() - begun
         return {name: float(loss.detach()) for name, (_, loss) in losses.items()}
 
@@ -134,7 +140,7 @@ class Training:
             tensors[f"average.{name}"] = value
         for i, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{i}.{k}": torch.as_tensor(v) for k, v in state.items()}
-        said = {"step": str(self.step), "seconds": str(self.seconds)}
+        said = {"step": str(self.step), "pictures": str(self.pictures), "seconds": str(self.seconds)}
         with replacing(self.folder / "checkpoint.safetensors") as part:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, said)
         made = self.made()
@@ -162,7 +168,7 @@ class Training:
             index, _, key = name.partition(".")
             state.setdefault(int(index), {})[key] = value
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
-        self.step, self.seconds = int(said["step"]), float(said["seconds"])
+        self.step, self.pictures, self.seconds = int(said["step"]), int(said["pictures"]), float(said["seconds"])
 
     def made(self) -> Any:
         """The averaged weights."""
@@ -181,7 +187,7 @@ class Training:
     @property
     def info(self) -> dict[str, str]:
         """What its file says of how it was made."""
-        return {"pictures": str(self.step * self.plan.batch), "minutes": f"{self.seconds / 60:.1f}"}
+        return {"pictures": str(self.pictures), "minutes": f"{self.seconds / 60:.1f}"}
 
 
 class Sharpening(Training):
@@ -268,7 +274,7 @@ def train(task: str, batches: Callable[[int, Generator], Any], plan: Plan, folde
             if now - reported > REPORT or training.done >= 1:
                 count = training.step - since
                 line = {
-                    "step": training.step, "pictures": training.step * plan.batch, "done": round(training.done, 4),
+                    "step": training.step, "pictures": training.pictures, "done": round(training.done, 4),
                     **{name: round(value / count, 5) for name, value in sums.items()},
                     "pictures a second": round(count * plan.batch / (now - reported), 1),
                 }  # fmt: skip

@@ -200,7 +200,7 @@ def test_batches_drawn_aside_are_those_of_the_seed_and_their_errors_arrive() -> 
 
 def test_done_follows_time_and_pictures(tmp_path: Path) -> None:
     state = Training(Network(TINY), Plan(pictures=100, minutes=1, batch=10), tmp_path, torch.device("cpu"))
-    state.step = 5
+    state.pictures = 50
     assert state.done == 0.5
     state.seconds = 45.0
     assert state.done == 0.75
