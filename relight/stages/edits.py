@@ -21,16 +21,8 @@ from relight.geometry.transforms import rigid_from_twist
 from relight.render.relit import has_materials
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
+from relight.shading.metals import METALS
 from relight.stages.base import Job, Stage
-
-METALS = {
-    "gold": (1.0, 0.782, 0.344),
-    "silver": (0.972, 0.96, 0.915),
-    "copper": (0.955, 0.638, 0.538),
-    "aluminium": (0.913, 0.922, 0.924),
-    "iron": (0.562, 0.565, 0.578),
-}
-"""Linear reflectance at normal incidence (Lagarde, Feeding a physically-based shading model, 2011)."""
 
 
 @dataclass(frozen=True, kw_only=True)

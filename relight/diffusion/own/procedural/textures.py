@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relight.diffusion.own.procedural.draw import Draw
 from relight.shading.color import srgb_to_linear
+from relight.shading.metals import METALS
 
 COLORS = {
     "white": (0.85, 0.85, 0.83), "grey": (0.45, 0.45, 0.45), "black": (0.12, 0.12, 0.13), "red": (0.72, 0.12, 0.10),
@@ -22,12 +23,6 @@ COLORS = {
     "beige": (0.80, 0.70, 0.54), "turquoise": (0.15, 0.62, 0.62),
 }  # fmt: skip
 """sRGB-encoded middles of what a word may mean."""
-METALS = {
-    "gold": (1.00, 0.77, 0.34), "copper": (0.96, 0.64, 0.54), "silver": (0.97, 0.96, 0.92),
-    "steel": (0.56, 0.57, 0.58), "brass": (0.91, 0.78, 0.42), "aluminium": (0.91, 0.92, 0.92),
-    "titanium": (0.54, 0.50, 0.45), "iron": (0.53, 0.51, 0.49),
-}  # fmt: skip
-"""Linear reflectance at normal incidence, as measured tables of metals round it."""
 FINISHES = {"glossy": (0.05, 0.25), "satin": (0.25, 0.55), "matte": (0.55, 1.0)}
 """Ranges of perceptual roughness."""
 
