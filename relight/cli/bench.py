@@ -57,11 +57,10 @@ def _set(arguments: argparse.Namespace) -> int:
     import sys
     from importlib import import_module
 
-    import relight
     from relight.errors import RelightError
     from relight.plugins import did_you_mean
 
-    root = Path(relight.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / "benchmarks" / "suite.py").is_file():
         raise RelightError("bench: the benchmark set is in the repository, not in the package; run it from a clone")
     sys.path.insert(0, str(root))
