@@ -1,6 +1,7 @@
 """Write the measured numbers into README.md and docs/*.md, between comment lines, from the files under results/.
 
-All results go between BEGIN and END; those between `<!-- benchmarks:begin NAME -->` and END are one result's.
+README.md gets a line a result between BEGIN and END.  Between `<!-- benchmarks:begin NAME -->` and END of a page goes
+all of one result, or with the name `all` of every one.
 
 python -m benchmarks.tables            rewrite the tables
 python -m benchmarks.tables --check    exit with 1 if they are out of date
@@ -20,6 +21,7 @@ from benchmarks.record import RESULTS, problems
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+ALL = "all"
 ONE = re.compile(r"(<!-- benchmarks:begin (\w+) -->\n).*?(?=" + re.escape(END) + ")", re.DOTALL)
 
 
@@ -40,14 +42,20 @@ def load(folder: Path = RESULTS) -> list[dict]:
     return results
 
 
-def tables(results: list[dict]) -> str:
-    """Markdown: one line a result, then one small table for each mapping of mappings in a result's detail."""
+def summary(results: list[dict]) -> str:
+    """Markdown: one line a result."""
     if not results:
         return "No benchmark has been run yet."
     lines = ["| | measured | against | better by |", "| --- | ---: | --- | ---: |"]
     for r in results:
         ratio = "" if r["ratio"] is None else f"{_number(r['ratio'])}x"
         lines.append(f"| {_title(r)} | {_number(r['value'])} {_cell(r['unit'])} | {_cell(r['peer'] or '')} | {ratio} |")
+    return "\n".join(lines)
+
+
+def tables(results: list[dict]) -> str:
+    """The summary, a small table for each mapping of mappings in a result's detail, and where it was measured."""
+    lines = [summary(results)]
     for r in results:
         for key, table in r["detail"].items():
             if _is_table(table):
@@ -56,11 +64,11 @@ def tables(results: list[dict]) -> str:
 
 
 def replaced(readme: str, results: list[dict]) -> str:
-    """The README's text with fresh tables.  Raises `ValueError` if the two comment lines are not there once each."""
+    """The README's text with a fresh summary.  Raises `ValueError` if the two comment lines are not there once each."""
     if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
         raise ValueError(f"expected one line {BEGIN} and, after it, one line {END}")
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{tables(results)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{summary(results)}\n{END}{rest.split(END)[1]}"
 
 
 def replaced_one(page: str, results: list[dict]) -> str:
@@ -68,6 +76,8 @@ def replaced_one(page: str, results: list[dict]) -> str:
     known = {r["name"]: r for r in results}
 
     def fresh(found: re.Match[str]) -> str:
+        if found[2] == ALL:
+            return f"{found[1]}{tables(results)}\n"
         if found[2] not in known:
             raise ValueError(f"{found[1].strip()}: expected the name of a result; known: {', '.join(known)}")
         return f"{found[1]}{tables([known[found[2]]])}\n"
