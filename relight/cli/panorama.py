@@ -1,4 +1,4 @@
-"""Light from all around (.exr) from a photograph, a mirror ball, exposures or a panorama; its lights edited.
+"""Light from all around (.exr, .hdr) from a photograph, a mirror ball, exposures or a panorama; its lights edited.
 
 examples:
   relight panorama photo.jpg -o env.exr                       what it doesn't show is made up by a prior
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pictures", metavar="PICTURE", nargs="+", type=Path, help="several are exposures of the same scene"
     )
-    parser.add_argument("-o", "--output", metavar="ENV.exr", type=Path, help="equirectangular, linear, +y up")
+    parser.add_argument("-o", "--output", metavar="ENV.exr", type=Path, help="equirectangular, linear, +y up; or .hdr")
     parser.add_argument("--rows", type=int, help="of the result, twice as wide (default 128; of a panorama, its own)")
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, make, edit, write."""
     output: Path | None = arguments.output
     _check(arguments)
+    from relight.export.hdr import write_hdr
     from relight.export.images import write_exr
 
     edits = [_edit(name, values) for name, values in arguments.edits or []]
@@ -100,7 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
             _list(lights)
         radiance = lights.edited(edits)
     if output is not None:
-        write_exr(output, {"RGB": radiance})
+        if output.suffix.lower() == ".hdr":
+            write_hdr(output, radiance)
+        else:
+            write_exr(output, {"RGB": radiance})
         print(f"wrote {output} ({radiance.shape[1]}x{radiance.shape[0]})")
     return 0
 
@@ -109,8 +113,8 @@ def _check(arguments: argparse.Namespace) -> None:
     output = arguments.output
     if output is None and not arguments.lights:
         raise RelightError("panorama: say where to write with -o ENV.exr, or --lights to list lights")
-    if output is not None and output.suffix.lower() != ".exr":
-        raise RelightError(f"{output}: light is written as .exr; name it so")
+    if output is not None and output.suffix.lower() not in (".exr", ".hdr"):
+        raise RelightError(f"{output}: light is written as .exr or .hdr; name it so")
     if output is not None and output.exists() and not arguments.force:
         raise RelightError(f"{output}: exists; --force replaces it, or name another file")
     if arguments.rows is not None and not 8 <= arguments.rows <= 4096:

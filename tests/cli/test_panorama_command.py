@@ -107,11 +107,17 @@ def test_a_panorama_with_holes_is_completed(folder, tmp_path):
     assert float((found[:, 40] - 0.2).abs().max()) > 0.01
 
 
+def test_light_is_written_as_its_name_says(folder: Path, tmp_path: Path):
+    exr = made(folder / "env.exr", "-o", tmp_path / "a.exr", "--map", "--scale", 1, 0.5)
+    hdr = made(folder / "env.exr", "-o", tmp_path / "a.hdr", "--map", "--scale", 1, 0.5)
+    torch.testing.assert_close(hdr, exr, rtol=0.01, atol=0.01)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["photo.png"], "say where to write"),
-        (["photo.png", "-o", "x.hdr"], "written as .exr"),
+        (["photo.png", "-o", "x.png"], "written as .exr or .hdr"),
         (["photo.png", "-o", "env.exr"], "exists; --force"),
         (["photo.png", "-o", "x.exr", "--fov", "190"], "--fov 190"),
         (["photo.png", "-o", "x.exr", "--mask", "mask.png"], "only with --map"),

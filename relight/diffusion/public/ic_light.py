@@ -33,7 +33,7 @@ class ICLight:
 
     @torch.no_grad()
     def condition(self, foreground: Tensor, prompt: str, background: Tensor | None = None) -> Condition:
-        """Of pictures (B, 3, H, W); see `on_grey` for what is to be cut out.  Raises RelightError."""
+        """Of pictures (B, 3, H, W); mid grey (0) where they are cut out.  Raises RelightError."""
         if (background is not None) != self.background:
             wants = (
                 "needs a background; ic-light-fc does without" if self.background else "takes none; ic-light-fbc does"
@@ -116,11 +116,6 @@ def load(place: Place) -> ICLight:
         raise place.error(place.source, f"is for another base or model: {len(wrong)} weights differ, as {wrong[0]}")
     base.network.load_state_dict({k: v + offsets[k].to(v) for k, v in weights.items()})
     return ICLight(base, background)
-
-
-def on_grey(picture: Tensor, mask: Tensor) -> Tensor:
-    """A foreground as IC-Light is shown it: mid grey where the mask (B, 1, H, W), 0 to 1, is 0."""
-    return picture * mask
 
 
 def gradient(side: str, height: int, width: int, bright: float, dark: float) -> Tensor:
