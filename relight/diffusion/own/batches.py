@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.own.procedural.frames import Frames, Light, frames
+from relight.diffusion.own.procedural.frames import Frames, Light, frames, unlit
 from relight.diffusion.own.procedural.views import Views
 from relight.diffusion.own.tasks import GROUPS, condition_maps
 
@@ -57,6 +57,19 @@ def materials(views: Views, light: Light, left: Left | None = None) -> Batches:
     def draw(count: int, generator: Generator) -> Batch:
         some = views.drawn(count, generator)
         (shown,) = frames(some, light, generator)
+        maps, words = _told(shown, shown, some.words, left, generator)
+        return Batch(material_picture(shown), maps, words, _weight(shown))
+
+    return draw
+
+
+def captions(views: Views) -> Batches:
+    """For the task "material", of which they teach the words: with no photograph, which tells all that words could."""
+    left = Left(photo=1.0, geometry=0.3, hints=1.0, words=0.05, everything=0.0)
+
+    def draw(count: int, generator: Generator) -> Batch:
+        some = views.drawn(count, generator)
+        shown = unlit(some)
         maps, words = _told(shown, shown, some.words, left, generator)
         return Batch(material_picture(shown), maps, words, _weight(shown))
 

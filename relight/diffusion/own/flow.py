@@ -14,19 +14,20 @@ LONGEST = 7
 """Steps are halves of halves of the whole way, down to 2 ** -LONGEST."""
 
 
-def times(count: int, generator: Generator, device: torch.device) -> Tensor:
+def times(count: int, generator: Generator, device: torch.device, least: float = 0.0) -> Tensor:
     """(count,) logit-normal (Esser et al., arXiv 2403.03206), and one in eight at pure noise, where few-step sampling
-    begins."""
-    t = torch.sigmoid(torch.randn(count, generator=generator))
+    begins.  least: the earliest, nearest to the picture."""
+    t = least + (1 - least) * torch.sigmoid(torch.randn(count, generator=generator))
     t = torch.where(torch.rand(count, generator=generator) < 0.125, 1.0, t)
     return t.clamp(1e-3, 1).to(device)
 
 
 def flow_loss(
-    network: Network, picture: Tensor, maps: Tensor, tokens: Tensor, weight: Tensor, generator: Generator
-) -> Tensor:
-    """Mean over (B, C, H, W) pictures of the weighted squared error at random times.  weight: (B, 1, H, W)."""
-    t = times(len(picture), generator, picture.device)
+    network: Network, picture: Tensor, maps: Tensor, tokens: Tensor, weight: Tensor, generator: Generator,
+    least: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """Mean over (B, C, H, W) pictures of the weighted squared error at random `times`.  weight: (B, 1, H, W)."""
+    t = times(len(picture), generator, picture.device, least)
     noise = torch.randn(picture.shape, generator=generator).to(picture)
     noisy = torch.lerp(picture, noise, t.view(-1, 1, 1, 1))
     found = network(noisy, t, torch.zeros_like(t), maps, tokens)

@@ -1,6 +1,7 @@
 """Trains a prior or an upscaler of our own on procedural scenes, on a CPU or CUDA, until time or pictures are used up.
 
     python -m relight.diffusion.own.train material --out runs/material --minutes 240
+    python -m relight.diffusion.own.train material --out runs/material --minutes 260 --words --size 16 --batch 128
     python -m relight.diffusion.own.train relight --out runs/relight --pictures 5000000 --batch 256 --views 60000
     python -m relight.diffusion.own.train panorama --out runs/panorama --minutes 240 --lights 8000
     python -m relight.diffusion.own.train upscale --out runs/upscale --minutes 60 --size 128 --rate 1e-3 --reuse 4
@@ -32,7 +33,7 @@ from safetensors.torch import save_file
 from torch import Generator, Tensor, nn
 
 from relight.atomic import replacing
-from relight.diffusion.own.batches import BATCHES, Batch
+from relight.diffusion.own.batches import BATCHES, Batch, captions
 from relight.diffusion.own.flow import flow_loss, step_loss
 from relight.diffusion.own.imdn import Imdn
 from relight.diffusion.own.network import Network, PriorError
@@ -51,6 +52,8 @@ STEPPED = 1 / 8
 """Share of a batch that teaches long steps."""
 AHEAD = 4
 """Batches drawn before they are needed."""
+MUCH = 0.65
+"""The time from which on a noisy picture tells less than words do."""
 SHOWN = 8
 """Pictures in samples.png."""
 REPORT = 10.0
@@ -61,7 +64,8 @@ REPORT = 10.0
 class Plan:
     """pictures, minutes: where training ends, whichever comes first.  batch: pictures a step.  rate: AdamW's, from a
     short warm-up down a cosine to a thirtieth.  reuse: times that each drawn batch is used, with other noise.
-    checkpoint: seconds between two.
+    checkpoint: seconds between two.  least: time that pictures are noised to at least; above 0, no long
+    steps are taught.
     """
 
     pictures: float = math.inf
@@ -71,6 +75,7 @@ class Plan:
     reuse: int = 1
     seed: int = 0
     checkpoint: float = 300.0
+    least: float = 0.0
 
 
 class Training:
@@ -126,7 +131,9 @@ class Training:
         network, tokens = self.network, self.network.tokens(batch.words)
         long = max(1, round(STEPPED * len(batch.picture)))
         with torch.autocast(self.device.type, torch.bfloat16):
-            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator)
+            flow = flow_loss(network, batch.picture, batch.maps, tokens, batch.weight, generator, self.plan.least)
+            if self.plan.least:
+                return {"flow loss": (1.0, flow)}
             picture, maps, said, weight = (x[:long] for x in (batch.picture, batch.maps, tokens, batch.weight))
             stepped = step_loss(network, self.average, picture, maps, said, weight, generator)
         return {"flow loss": (1.0, flow), "long step loss": (STEPPED, stepped)}
@@ -381,12 +388,22 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=64, help="pixels a side")
     parser.add_argument("--scenes", type=Path, help="views drawn earlier, or for another prior")
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="of material: teach it words alone, for which few pixels are enough (--size 16 --batch 128)",
+    )
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     if math.isinf(arguments.minutes) and math.isinf(arguments.pictures):
         parser.error("say when to end: --minutes, --pictures, or both")
-    plan = Plan(arguments.pictures, arguments.minutes, arguments.batch, arguments.rate, arguments.reuse, arguments.seed)
+    if arguments.words and arguments.prior != "material":
+        parser.error("--words: the material prior alone is taught so")
+    plan = Plan(
+        arguments.pictures, arguments.minutes, arguments.batch, arguments.rate, arguments.reuse, arguments.seed,
+        least=MUCH if arguments.words else 0.0,
+    )  # fmt: skip
     try:
         if arguments.prior == "panorama":
             batches = panoramas(surroundings(arguments.lights, plan.seed))
@@ -394,7 +411,10 @@ def main() -> None:
             views = scenes(
                 arguments.scenes or arguments.out / "views.safetensors", arguments.views, arguments.size, plan.seed
             )
-            batches = {**BATCHES, **PAIRS}[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
+            if arguments.words:
+                batches = captions(views)
+            else:
+                batches = {**BATCHES, **PAIRS}[arguments.prior](views, pool(lights(arguments.lights, plan.seed)))
         train(arguments.prior, batches, plan, arguments.out, torch.device(arguments.device))
     except PriorError as error:
         tell(str(error))

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.own import train as training
-from relight.diffusion.own.batches import Batch
-from relight.diffusion.own.flow import flow_loss, step_loss
+from relight.diffusion.own.batches import Batch, captions
+from relight.diffusion.own.flow import flow_loss, step_loss, times
 from relight.diffusion.own.network import Config, Network, PriorError, indices
 from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.views import draw as draw_views
 from relight.diffusion.own.tasks import MAPS, TASKS, Task, condition_maps
 from relight.diffusion.own.train import Plan, Training, drawn, train
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser, guided, noise_in, noised
@@ -196,6 +197,17 @@ def test_batches_drawn_aside_are_those_of_the_seed_and_their_errors_arrive() -> 
     failing: Iterator[Batch] = drawn(interrupted(0), Plan(pictures=1), first=0)
     with pytest.raises(StoppedError):
         next(failing)
+
+
+def test_words_are_taught_where_nothing_else_tells(tmp_path: Path) -> None:
+    views = draw_views(12, 16, 5)
+    batch = captions(views)(64, generator())
+    photo, hints = batch.maps[:, :3], batch.maps[:, 8:20]
+    assert not photo.any() and not hints.any() and (batch.words >= 0).any(1).float().mean() > 0.8
+    assert batch.picture.std() > 0.1
+    assert float(times(1000, generator(), torch.device("cpu"), 0.65).min()) >= 0.65
+    state = Training(Network(TINY), Plan(pictures=100, batch=10, least=0.65), tmp_path, torch.device("cpu"))
+    assert set(state.losses(flat(4, generator()), generator())) == {"flow loss"}
 
 
 def test_done_follows_time_and_pictures(tmp_path: Path) -> None:
