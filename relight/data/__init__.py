@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from relight import plugins
-from relight.data import colmap, llff, tensoir, transforms
+from relight.data import bare, colmap, llff, tensoir, transforms
 from relight.data.common import Options, pictures_in
 from relight.data.environments import load_maps
 from relight.data.models import load_model
@@ -31,7 +31,13 @@ class Reader(Protocol):
         ...
 
 
-READERS: dict[str, Reader] = {"transforms": transforms, "colmap": colmap, "llff": llff, "tensoir": tensoir}
+READERS: dict[str, Reader] = {
+    "transforms": transforms,
+    "colmap": colmap,
+    "llff": llff,
+    "tensoir": tensoir,
+    "model": bare,
+}
 """In the order they are tried: the first whose `sniff` says yes reads the capture."""
 
 
@@ -83,7 +89,7 @@ def load(
     if name is None:
         if pictures_in(path) or pictures_in(path / "images"):
             raise DataError(f"{path}: photos without cameras; `relight new --sfm {path}` solves them")
-        known = "COLMAP (sparse/0), transforms.json, transforms_train.json, poses_bounds.npy, train_000/metadata.json"
+        known = "COLMAP (sparse/0), transforms.json, transforms_train.json, poses_bounds.npy, train_000/metadata.json, a model file"
         raise DataError(f"{path}: not a capture that is recognised; expected one of {known}")
     known = [*READERS, *plugins.offered("data")]
     if name not in known:

@@ -226,3 +226,12 @@ def test_cameras_rolled_every_way_have_no_up() -> None:
     poses = ring(6)
     poses[::2, :3, :2] *= -1
     assert estimate_frame(views_at(poses)).up is None
+
+
+def test_a_bare_model_is_a_scene_without_views(tmp_path):
+    model = tmp_path / "box.obj"
+    model.write_text("v 0 0 0\nv 2 0 0\nv 0 2 0\nv 0 0 2\nf 1 2 3\nf 1 3 4\nf 1 4 2\nf 2 4 3\n")
+    assert detect(model) == "model"
+    scene = load(model)
+    assert scene.views is None and scene.asset is not None and len(scene.asset.faces) == 4
+    assert scene.frame.center == (1.0, 1.0, 1.0) and scene.frame.radius == pytest.approx(3**0.5)
