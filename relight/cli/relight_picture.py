@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="that windows share and fade over (default: 6)")  # fmt: skip
     film.add_argument("--reach", type=whole, default=4, metavar="FRAMES",
                       help="before and after that the change of light is averaged over (default: 4)")  # fmt: skip
-    film.add_argument("--attention", type=_share, default=0.5, metavar="SHARE",
+    film.add_argument("--attention", type=_share, metavar="SHARE",
                       help="of the network's attention that goes to the whole window (default: 0.5)")  # fmt: skip
     film.add_argument("--frame-by-frame", action="store_true", help="each frame by itself, which flickers")
     film.add_argument("--video-model", metavar="NAME", help="animatediff, wan or cogvideox: a video diffusion model "

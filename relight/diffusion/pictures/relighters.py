@@ -78,21 +78,28 @@ class ImageRelighter(Protocol):
 @runtime_checkable
 class Painter(Protocol):
     """An `ImageRelighter` whose result is a change of light at a low resolution, of several pictures at once: what
-    films are relit by.  size: pixels of the longer side that it paints.  detail: see `detail.detailed`.  network: whose
-    self-attention may be shared among pictures; None if it has none.
+    films are relit by.  size: pixels of the longer side that it paints.  change: those at which its change of light is
+    taken over.  detail: see `detail.detailed`.  network: whose self-attention may be shared among pictures; None if it
+    has none.
     """
 
     @property
     def size(self) -> int: ...
+    @property
+    def change(self) -> int: ...
     @property
     def detail(self) -> float: ...
     @property
     def network(self) -> torch.nn.Module | None: ...
 
     def painted(
-        self, shown: Sequence[Shown], *, seed: int = 0, between: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """(F, h, w, 3) linear, of pictures of one size, from the same noise.  between: (step of sampling from 0, (F, h,
+        """(F, h, w, 3) linear, of pictures of one size.  seeds: of each picture's noise, or one for all.  between: (step of sampling from 0, (F, h,
         w, 3) linear that it aims at) to what to aim at instead; not called by what doesn't sample."""
         ...
 
@@ -149,6 +156,11 @@ class ShadingRelighter:
 
     network = None
 
+    @property
+    def change(self) -> int:
+        """See `Painter`."""
+        return self.size
+
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
@@ -156,7 +168,11 @@ class ShadingRelighter:
         return full_size(picture, after, geometry, self.size, self.detail)
 
     def painted(
-        self, shown: Sequence[Shown], *, seed: int = 0, between: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """See `Painter`."""
         return torch.stack([self._painted(one.picture, one.geometry, one.light) for one in shown])
@@ -196,10 +212,15 @@ class PriorRelighter:
         top, left, height, width = box(geometry.mask)
         part = geometry.cropped(top, left, height, width)
         crop = picture[top : top + height, left : left + width]
-        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seed=seed)
+        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seeds=[seed])
         out = picture.clone()
         out[top : top + height, left : left + width] = full_size(crop, after, part, self.size, self.detail)
         return out
+
+    @property
+    def change(self) -> int:
+        """See `Painter`."""
+        return self.size
 
     @property
     def network(self) -> torch.nn.Module:
@@ -207,7 +228,11 @@ class PriorRelighter:
         return self.prior.network
 
     def painted(
-        self, shown: Sequence[Shown], *, seed: int = 0, between: Callable[[int, Tensor], Tensor] | None = None
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """See `Painter`."""
         told = [self._told(one) for one in shown]
@@ -224,7 +249,10 @@ class PriorRelighter:
         if not self.steps:
             return linear(self.prior.expected(condition, shape))
         without = stacked([bare for _, bare in told]) if self.scale != 1 else Condition()
-        noise = torch.randn(many, self.prior.channels, *size, generator=Generator().manual_seed(seed))
+        noise = [
+            torch.randn(many, self.prior.channels, *size, generator=Generator().manual_seed(seed))
+            for seed in (seeds if len(seeds) == count else [*seeds] * count)
+        ]
         steps = iter(range(self.steps))
 
         def led(target: Tensor) -> Tensor:
@@ -238,7 +266,7 @@ class PriorRelighter:
         return linear(
             self.prior.sample(
                 condition, shape, steps=self.steps, scale=self.scale, without=without,
-                noise=noise.repeat(count, 1, 1, 1).to(self.prior.device), between=led,
+                noise=torch.cat(noise).to(self.prior.device), between=led,
             )
         )  # fmt: skip
 

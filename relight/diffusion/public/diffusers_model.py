@@ -57,6 +57,19 @@ class Schedule:
         length = np.hypot(f, 1 - f)
         return torch.from_numpy((1 - f) / length).to(t), torch.from_numpy(f / length).to(t)
 
+    def clean(self, noisy: Tensor, t: Tensor, said: Tensor) -> Tensor:
+        """(B, ...) the picture behind (B, ...) at (B,) times, of what a network says of it."""
+        a, s = (rate.view(-1, *[1] * (noisy.ndim - 1)) for rate in self.rates(t))
+        match self.prediction:
+            case "epsilon":
+                return (noisy - s * said) / a
+            case "v_prediction":
+                return a * noisy - s * said
+            case "flow_prediction":
+                return noisy - s * said
+            case _:
+                return said
+
     def told(self, t: Tensor) -> Tensor:
         """(B,) the number that a network knows (B,) times by."""
         return t * self.steps if self.alphas is None else (t * self.steps - 1).clamp(min=0)
@@ -131,17 +144,7 @@ class DiffusersModel:
 
     def clean_until(self, noisy: Tensor, t: Tensor, until: Tensor, condition: Condition = NOTHING) -> Tensor:
         """See `samplers.FlowMap`.  The step is told as the class embedding where the network has one of numbers."""
-        told = self._predict(noisy, t, until, condition)
-        a, s = (rate.view(-1, 1, 1, 1) for rate in self.rates(t))
-        match self.schedule.prediction:
-            case "epsilon":
-                return (noisy - s * told) / a
-            case "v_prediction":
-                return a * noisy - s * told
-            case "flow_prediction":
-                return noisy - s * told
-            case _:
-                return told
+        return self.schedule.clean(noisy, t, self._predict(noisy, t, until, condition))
 
     @property
     def steps_known(self) -> bool:

@@ -49,22 +49,33 @@ class FusedRelighter:
         parts = [shape.cropped(top, left, height, width) for shape in window.geometries]
         flows = None if window.rendered else EstimatedMotion(crops)
         if flows is not None:
-            scale = min(1.0, size / max(height, width))
+            scale = min(1.0, self.painter.change / max(height, width))
             parts = steadied(parts, flows.at(max(2, round(height * scale)), max(2, round(width * scale))), self.reach)
         shown = [Shown.of(*pair, light, size) for *pair, light in zip(crops, parts, window.lights, strict=True)]
-        shapes = [one.geometry for one in shown]
+        smaller = (
+            [
+                Shown.of(*pair, light, self.painter.change)
+                for *pair, light in zip(crops, parts, window.lights, strict=True)
+            ]
+            if self.painter.change < size
+            else shown
+        )
+        shapes = [one.geometry for one in smaller]
         small = ExactMotion(shapes) if flows is None else flows.at(*shapes[0].size)
-        guides = self._guides(window, shown, (rows, columns))
+        guides = self._guides(window, smaller, (rows, columns))
+        # Noise of their own, so that the mean along the motion is nearer to the truth than any; and the same for a frame
+        # in every window that it is in.
+        seeds = [seed + window.first + i for i in range(len(window))]
         with consistent(self.painter.network, self.attention):
             painted = self.painter.painted(
-                shown, seed=seed, between=lambda step, clean: self._led(step, clean, guides, small)
+                shown, seeds=seeds, between=lambda step, clean: self._led(step, clean, guides, small)
             )
         trust = self.trust if window.guides is not None else 1.0
-        after = fused(painted, guides, small, self.reach, trust)
+        after = fused(shrunk(painted, shown, smaller), guides, small, self.reach, trust)
         out = []
         for frame, crop, part, linear in zip(window.frames, crops, parts, after, strict=True):
             done = frame.clone()
-            done[rows, columns] = full_size(crop, linear, part, size, self.painter.detail)
+            done[rows, columns] = full_size(crop, linear, part, self.painter.change, self.painter.detail)
             out.append(done)
         return out
 
@@ -78,6 +89,17 @@ class FusedRelighter:
         """Of a step of sampling: early ones settle the light and are averaged most (lambda of Light-A-Video falls)."""
         target = fused(clean, guides, motion, self.reach)
         return torch.lerp(clean, target, 1 / (1 + step))
+
+
+def shrunk(painted: Tensor, shown: Sequence[Shown], smaller: Sequence[Shown]) -> Tensor:
+    """(F, h', w', C) of (F, h, w, C) as shown, without what is beside the subjects."""
+    size = smaller[0].geometry.size
+    if tuple(painted.shape[1:3]) == size:
+        return painted
+    masks = [one.geometry.mask[..., None].float() for one in shown]
+    return torch.stack(
+        [resized(p * m, *size) / resized(m, *size).clamp_min(1e-3) for p, m in zip(painted, masks, strict=True)]
+    )
 
 
 def hint(shown: Shown) -> Tensor:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.detail import FLOOR
 from relight.diffusion.pictures.lumos.shots import looked_up
 from relight.diffusion.video.motion import Motion
 from relight.shading.color import luminance, srgb_to_linear
 
 SURE = 0.5
 """Of motion, from which a place is looked at."""
+DARK = 0.05
+"""Linear brightness below which changes of light are hardly seen."""
 
 
 def unsteadiness(fields: Sequence[Tensor], motion: Motion) -> dict[str, float]:
@@ -36,7 +37,7 @@ def change_of_light(relit: Tensor, source: Tensor) -> Tensor:
     """(H, W, 1) natural logarithm of brightness over that before, of (H, W, 3) sRGB pictures: what a relighter did,
     without what the film itself does."""
     after, before = (luminance(srgb_to_linear(picture)) for picture in (relit, source))
-    return ((after + FLOOR) / (before + FLOOR)).log()[..., None]
+    return ((after + DARK) / (before + DARK)).log()[..., None]
 
 
 def _mean(values: Sequence[Tensor]) -> float:
