@@ -207,7 +207,9 @@ def killed(film: Path, folder: Path) -> dict[str, bool]:
     return {"stopped half way": stopped, "the same film after resuming": same, "no parts left": not parts.exists()}
 
 
-def pictured(folder: Path | None, case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None):
+def pictured(
+    folder: Path | None, case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None
+):
     """Five frames of a case, in rows: given, relit in each way, true."""
     if folder is None:
         return
@@ -235,9 +237,7 @@ def of_rendered(prior: Prior, scenes: int, frames: int, size: int, pictures: Pat
         print(kind, json.dumps({name: means(rows) for name, rows in found.items()}), flush=True)
     ratios, losses = [], []
     for kind in ("light still", "light moves"):
-        alone, together = (
-            table[f"{kind}, true shape: sampled, {how}"] for how in ("frame by frame", "Light-A-Video")
-        )
+        alone, together = (table[f"{kind}, true shape: sampled, {how}"] for how in ("frame by frame", "Light-A-Video"))
         ratios.append(alone["flicker"] / together["flicker"])
         losses.append(alone["PSNR, dB"] - together["PSNR, dB"])
     record(

@@ -40,7 +40,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
-    "stages": (*SCENE, "render", "fit", "formats", "compress", "diffusion", "export.images", "export.clips"),
+    "stages": (
+        *SCENE,
+        "render",
+        "fit",
+        "formats",
+        "compress",
+        "diffusion",
+        "data.environments",
+        "export.images",
+        "export.clips",
+    ),
     "config": ("errors", "plugins", "render.backends", "stages.base"),
     "pipeline": (*SCENE, "scene_io", "data", "config", "plugins", "stages.base"),
     "cli": (

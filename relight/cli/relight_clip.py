@@ -50,7 +50,7 @@ def relight_clip(arguments: argparse.Namespace) -> int:
     parts = FilmParts(
         arguments.output, _job(arguments), clip.fps, aspect=clip.aspect, anew=arguments.force,
     )  # fmt: skip
-    done = parts.done
+    done, held = parts.done, []
     with bar("frames", clip.count) as advance:
         advance(done)
         frames = source.frames(windows.begins(done))
@@ -63,27 +63,45 @@ def relight_clip(arguments: argparse.Namespace) -> int:
                 yield frame
 
         for made in windows.relit(remembered(), relighter, done=done, seed=arguments.seed):
+            held.append(_geometry(made[0], waiting[0]))
             parts.add(completed(one, *waiting.popleft(), arguments, arguments.ambient or 0.0) for one in made)
             advance(len(made))
     if not parts.done:
         raise RelightError(f"{arguments.picture}: has no frames")
     count = parts.finish(arguments.picture if clip.sound else None)
     print(f"wrote {arguments.output} ({count} frames)")
+    if held:
+        off = {name: sum(one[name] for one in held) / len(held) for name in held[0]}
+        print(f"geometry kept to {off['normals, degrees']:.1f} degrees of relief and {off['depth, %']:.2f} % of depth")
     return 0
+
+
+def _geometry(made: Tensor, given: tuple[Tensor, Geometry, Tensor | None]) -> dict[str, float]:
+    """How far the shapes that a frame shows before and after are apart, looked at as small as they are estimated."""
+    from relight.diffusion.pictures.geometry import resized
+    from relight.diffusion.pictures.outline import GRID
+    from relight.diffusion.video.feedback import kept
+
+    picture, shape, _ = given
+    scale = min(1.0, GRID / max(shape.size))
+    size = (max(4, round(shape.size[0] * scale)), max(4, round(shape.size[1] * scale)))
+    return kept(resized(made, *size)[None], resized(picture, *size)[None], [shape.resized(*size)])
 
 
 def chosen_relighter(arguments: argparse.Namespace) -> VideoRelighter:
     """By --model and its options.  Raises RelightError."""
     from relight.diffusion.pictures.relighters import Painter, create_relighter
+    from relight.diffusion.video.feedback import GeometryFeedback
     from relight.diffusion.video.fusion import FusedRelighter
     from relight.diffusion.video.protocol import FrameByFrame
 
+    feedback = GeometryFeedback(arguments.hold_geometry) if arguments.hold_geometry else None
     if arguments.model in ("unilumos", "lumen") or arguments.video_model is not None:
         from relight.diffusion.video.models import create_video_relighter
 
         return create_video_relighter(
             arguments.model, arguments.weights, arguments.base, arguments.video_model, arguments.video_weights,
-            gamma=arguments.attention,
+            gamma=arguments.attention, feedback=feedback,
         )  # fmt: skip
     relighter = create_relighter(
         arguments.model, arguments.weights, base=arguments.base, steps=arguments.steps, detail=arguments.detail
@@ -95,7 +113,8 @@ def chosen_relighter(arguments: argparse.Namespace) -> VideoRelighter:
             f"--model {arguments.model}: can't keep a film consistent; --frame-by-frame uses it as it is"
         )
     attention = 0.5 if arguments.attention is None else arguments.attention
-    return FusedRelighter(relighter, attention if relighter.network is not None else 0.0, arguments.reach)
+    attention = attention if relighter.network is not None else 0.0
+    return FusedRelighter(relighter, attention, arguments.reach, feedback=feedback)
 
 
 def _job(arguments: argparse.Namespace) -> dict[str, object]:

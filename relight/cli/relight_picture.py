@@ -89,6 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="before and after that the change of light is averaged over (default: 4)")  # fmt: skip
     film.add_argument("--attention", type=_share, metavar="SHARE",
                       help="of the network's attention that goes to the whole window (default: 0.5)")  # fmt: skip
+    film.add_argument("--hold-geometry", type=_share, default=0.0, metavar="SRGB", help="strength of feedback "
+                      "that holds shapes in what is sampled to the film's; 0.02 is much (default: 0)")  # fmt: skip
     film.add_argument("--frame-by-frame", action="store_true", help="each frame by itself, which flickers")
     film.add_argument("--video-model", metavar="NAME", help="animatediff, wan or cogvideox: a video diffusion model "
                       "that keeps an ic-light model consistent (weights of others)")  # fmt: skip

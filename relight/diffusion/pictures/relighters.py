@@ -99,8 +99,11 @@ class Painter(Protocol):
         seeds: Sequence[int] = (0,),
         between: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """(F, h, w, 3) linear, of pictures of one size.  seeds: of each picture's noise, or one for all.  between: (step of sampling from 0, (F, h,
-        w, 3) linear that it aims at) to what to aim at instead; not called by what doesn't sample."""
+        """(F, h, w, 3) linear, of pictures of one size.
+
+        seeds: of each picture's noise, or one for all.  between: (step of sampling from 0, (F, h, w, 3) linear that it
+        aims at) to what to aim at instead; not called by what doesn't sample.
+        """
         ...
 
 

@@ -20,8 +20,10 @@ from relight.diffusion.pictures.hints import matte
 from relight.diffusion.pictures.lumos.shots import looked_up
 from relight.diffusion.pictures.relighters import ALBEDO, Painter, Shown, box, full_size, rays
 from relight.diffusion.video.attention import consistent
+from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.motion import EstimatedMotion, ExactMotion, Motion
 from relight.diffusion.video.protocol import Window
+from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.vectors import unit
 
 
@@ -31,13 +33,15 @@ class FusedRelighter:
 
     attention: share of the attention to the window's mean (gamma of Light-A-Video); 0 for none.  reach: frames before
     and after that are averaged, weighted by a Gaussian of half of it; 0 for none.  trust: share of what the relighter
-    says beyond a window's guides, where there are any; 0 leaves the guides alone.
+    says beyond a window's guides, where there are any; 0 leaves the guides alone.  feedback: holds what is sampled to
+    the shapes that the film shows.
     """
 
     painter: Painter
     attention: float = 0.5
     reach: int = 4
     trust: float = 1.0
+    feedback: GeometryFeedback | None = None
 
     def relit(self, window: Window, *, seed: int = 0) -> list[Tensor]:
         """See `VideoRelighter`."""
@@ -63,12 +67,12 @@ class FusedRelighter:
         shapes = [one.geometry for one in smaller]
         small = ExactMotion(shapes) if flows is None else flows.at(*shapes[0].size)
         guides = self._guides(window, smaller, (rows, columns))
-        # Noise of their own, so that the mean along the motion is nearer to the truth than any; and the same for a frame
-        # in every window that it is in.
+        # Noise of their own, so that the mean along the motion is nearer to the truth than any one; and the same for a
+        # frame in every window that it is in.
         seeds = [seed + window.first + i for i in range(len(window))]
         with consistent(self.painter.network, self.attention):
             painted = self.painter.painted(
-                shown, seeds=seeds, between=lambda step, clean: self._led(step, clean, guides, small)
+                shown, seeds=seeds, between=lambda step, clean: self._led(step, clean, guides, small, shown, smaller)
             )
         trust = self.trust if window.guides is not None else 1.0
         after = fused(shrunk(painted, shown, smaller), guides, small, self.reach, trust)
@@ -85,10 +89,17 @@ class FusedRelighter:
             return torch.stack([resized(g[part], *s.geometry.size) for g, s in zip(window.guides, shown, strict=True)])
         return torch.stack([hint(one) for one in shown])
 
-    def _led(self, step: int, clean: Tensor, guides: Tensor, motion: Motion) -> Tensor:
+    def _led(
+        self, step: int, clean: Tensor, guides: Tensor, motion: Motion, shown: Sequence[Shown], smaller: Sequence[Shown]
+    ) -> Tensor:
         """Of a step of sampling: early ones settle the light and are averaged most (lambda of Light-A-Video falls)."""
-        target = fused(clean, guides, motion, self.reach)
-        return torch.lerp(clean, target, 1 / (1 + step))
+        if shown is smaller:
+            clean = torch.lerp(clean, fused(clean, guides, motion, self.reach), 1 / (1 + step))
+        if self.feedback is None:
+            return clean
+        source = linear_to_srgb(torch.stack([one.picture for one in shown]).clamp(0, 1))
+        seen = linear_to_srgb(clean.clamp(0, 1))
+        return srgb_to_linear(self.feedback.held(seen, source, [one.geometry for one in shown]))
 
 
 def shrunk(painted: Tensor, shown: Sequence[Shown], smaller: Sequence[Shown]) -> Tensor:

@@ -18,6 +18,7 @@ from relight.diffusion.pictures.relighters import Painter, Shown, box, full_size
 from relight.diffusion.protocol import Condition, Denoiser
 from relight.diffusion.samplers import Sampling, sample
 from relight.diffusion.video.attention import consistent
+from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.protocol import Window
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 
@@ -44,6 +45,7 @@ class LightAVideo:
     gamma: see `ConsistentAttention`; 0.5 for AnimateDiff, 0.7 for Wan and CogVideoX in the paper.  strength: of the
     noise that the video model begins with.  least: share of the relit below which it is left out.  power: of the fall
     of the share, 1 (AnimateDiff, Wan) or 2 (CogVideoX).  size: pixels of the film's longer side in the model.
+    feedback: holds the relit to the shapes that the film shows.
     """
 
     painter: Painter
@@ -55,6 +57,7 @@ class LightAVideo:
     size: int = 512
     detail: float = 1.0
     sampling: Sampling | None = None
+    feedback: GeometryFeedback | None = None
 
     def share(self, step: int, steps: int) -> float:
         """Of the relit in what is aimed at; the paper's lambda."""
@@ -80,7 +83,11 @@ class LightAVideo:
             target = (seen + share * residual[0]).clamp(-1, 1)
             with consistent(self.painter.network, self.gamma):
                 relit = self._painted(cut, target, seed)
-            return self.video.encode(torch.lerp(target, relit, share))
+            mixed = torch.lerp(target, relit, share)
+            if self.feedback is not None:
+                seen, shown = (0.5 + 0.5 * film.permute(0, 2, 3, 1) for film in (mixed, source))
+                mixed = 2 * self.feedback.held(seen, shown, cut.shapes).permute(0, 3, 1, 2) - 1
+            return self.video.encode(mixed)
 
         latents = sample(
             self.video, how, condition=Condition(tokens=self.video.words(cut.words)), start=self.video.encode(source),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relight.diffusion.pictures.relighters import Painter, RelighterError, create_relighter
+from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.light_a_video import FilmRelighter, LightAVideo
 from relight.diffusion.video.protocol import VideoRelighter
 from relight.plugins import did_you_mean, load_target
@@ -27,10 +28,12 @@ def create_video_relighter(
     keeper_weights: str | None = None,
     *,
     gamma: float | None = None,
+    feedback: GeometryFeedback | None = None,
 ) -> VideoRelighter:
     """name: one of `TRAINED`, or a relighter of pictures (`create_relighter`) that `keeper`, of `KEEPERS`, keeps
     consistent.  weights, base, keeper_weights: folders or names of a hub, None for where they are published.
-    gamma: None for the keeper's own.  Raises RelighterError, and DataError for weights that aren't there.
+    gamma: None for the keeper's own.  feedback: of `LightAVideo`.
+    Raises RelighterError, and DataError for weights that aren't there.
     """
     load: Any = load_target("relight.diffusion.public:load", f"model {name!r}")
     if name in TRAINED:
@@ -45,4 +48,4 @@ def create_video_relighter(
     options = {**KEEPERS[keeper], **({} if gamma is None else {"gamma": gamma})}
     if painter.network is None:
         options["gamma"] = 0.0
-    return LightAVideo(painter, load(keeper, keeper_weights).denoiser, **options)
+    return LightAVideo(painter, load(keeper, keeper_weights).denoiser, feedback=feedback, **options)
