@@ -17,11 +17,13 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -29,10 +31,11 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks.record import record
+from relight.atomic import replacing
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.pictures.geometry import Geometry
-from relight.diffusion.pictures.lumos.scores import means, source_of
+from relight.diffusion.pictures.lumos.scores import source_of
 from relight.diffusion.pictures.lumos.shots import Stage, looked_up
 from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.pictures.relighters import NewLight, PriorRelighter, exposure_of
@@ -134,18 +137,45 @@ def scored(
     return {**row, "seconds a frame": seconds / len(made)}
 
 
-def measured(window: Window, truth: list[Tensor] | None, motion: Motion, prior: Prior, only: str | None = None):
-    """(name, row) of all relighters, and their frames."""
-    rows, pictures = {}, {}
+@dataclass(frozen=True)
+class Kept:
+    """Rows and frames of what was measured before, in a folder; None for nowhere."""
+
+    folder: Path | None
+
+    def row(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Read, or measured and written."""
+        path = None if self.folder is None else self.folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
+        if path is not None and path.is_file():
+            return json.loads(path.read_text("utf-8"))
+        found = measure()
+        print(name, json.dumps(found), flush=True)
+        if path is not None:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(found), encoding="utf-8")
+        return found
+
+
+def measured(
+    case: str, window: Window, truth: list[Tensor] | None, motion: Motion, prior: Prior, kept: Kept,
+    only: str | None = None, pictures: Path | None = None,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Rows of all relighters, by name."""
+    rows = {}
     for name, (alone, together) in relighters(prior).items():
         if only not in (None, name):
             continue
         for how, relighter in (("frame by frame", alone), ("Light-A-Video", together)):
-            began = time.process_time()
-            made = relighter.relit(window)
-            rows[f"{name}, {how}"] = scored(made, truth, window, motion, time.process_time() - began)
-            pictures[f"{name}, {how}"] = made
-    return rows, pictures
+
+            def row(relighter: VideoRelighter = relighter, label: str = f"{case}: {name}, {how}") -> dict[str, float]:
+                began = time.process_time()
+                made = relighter.relit(window)
+                seconds = time.process_time() - began
+                pictured(pictures, label, window, made, truth)
+                return scored(made, truth, window, motion, seconds)
+
+            rows[f"{name}, {how}"] = kept.row(f"{case}: {name}, {how}", row)
+    return rows
 
 
 def real(name: str, count: int) -> Window:
@@ -159,36 +189,38 @@ def real(name: str, count: int) -> Window:
     return Window(frames, shapes, [light] * count)
 
 
-def streamed(counts: Sequence[int], folder: Path) -> dict[str, dict[str, float]]:
-    """Greatest memory and seconds a frame of the command over films of these lengths, a film repeated."""
+def shortened(count: int, folder: Path) -> Path:
+    """A small film of so many frames, another one repeated."""
     import imageio_ffmpeg
 
-    out = {}
-    for count in counts:
-        film = folder / f"{count}.mp4"
-        subprocess.run(
-            [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i",
-             str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=88:72", "-frames:v", str(count), str(film)], check=True,
-        )  # fmt: skip
-        program = (
-            "import resource, sys; from relight.cli import main; code = main(sys.argv[1:]); "
-            "used = resource.getrusage(resource.RUSAGE_SELF); "
-            "print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime); sys.exit(code)"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", program, *_command(film, folder / f"{count}_out.mp4"), "--force"],
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-        peak, seconds = (float(x) for x in done.stdout.splitlines()[-1].split())
-        out[f"{count} frames"] = {"peak memory, MiB": peak, "CPU seconds a frame": seconds / count}
-    return out
+    film = folder / f"{count}.mp4"
+    subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i",
+         str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=88:72", "-frames:v", str(count), str(film)], check=True,
+    )  # fmt: skip
+    return film
+
+
+def streamed(count: int, folder: Path) -> dict[str, float]:
+    """Greatest memory and seconds a frame of the command."""
+    program = (
+        "import resource, sys; from relight.cli import main; code = main(sys.argv[1:]); "
+        "used = resource.getrusage(resource.RUSAGE_SELF); "
+        "print(used.ru_maxrss / 1024, used.ru_utime + used.ru_stime); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *_command(shortened(count, folder), folder / f"{count}_out.mp4"), "--force"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    peak, seconds = (float(x) for x in done.stdout.splitlines()[-1].split())
+    return {"peak memory, MiB": peak, "CPU seconds a frame": seconds / count}
 
 
 def _command(film: Path, output: Path) -> list[str]:
     return ["relight", str(film), "--direction", "top-left", "--model", "shading", "-o", str(output)]
 
 
-def killed(film: Path, folder: Path) -> dict[str, bool]:
+def killed(film: Path, folder: Path) -> dict[str, float]:
     """A run that is killed after its first part, and goes on: is the film that of a run that wasn't?"""
     whole, other = folder / "whole.mp4", folder / "killed.mp4"
     for path in (whole, other):
@@ -204,70 +236,82 @@ def killed(film: Path, folder: Path) -> dict[str, bool]:
     stopped = not other.exists()
     subprocess.run([*command, *_command(film, other)], check=True, capture_output=True)
     same = all(torch.equal(a, b) for a, b in zip(open_clip(whole).frames(), open_clip(other).frames(), strict=True))
-    return {"stopped half way": stopped, "the same film after resuming": same, "no parts left": not parts.exists()}
+    held = {"stopped half way": stopped, "the same film after resuming": same, "no parts left": not parts.exists()}
+    return {name: float(value) for name, value in held.items()}
 
 
-def pictured(
-    folder: Path | None, case: str, window: Window, made: Mapping[str, list[Tensor]], truth: list[Tensor] | None
-):
-    """Five frames of a case, in rows: given, relit in each way, true."""
+def pictured(folder: Path | None, case: str, window: Window, made: list[Tensor], truth: list[Tensor] | None) -> None:
+    """Five frames of a case, in rows: given, relit, true."""
     if folder is None:
         return
     picks = sorted({0, 1, 2, len(window) // 2, len(window) - 1})
-    rows = [list(window.frames), *made.values(), *([] if truth is None else [truth])]
+    rows = [list(window.frames), made, *([] if truth is None else [truth])]
     tiles = torch.cat([torch.cat([row[i] for i in picks], 1) for row in rows])
-    write_image(folder / f"{case.replace(', ', '_').replace(' ', '_')}.png", tiles)
+    write_image(folder / f"{re.sub(r'[^a-z0-9]+', '_', case.lower())}.png", tiles)
 
 
-def of_rendered(prior: Prior, scenes: int, frames: int, size: int, pictures: Path | None) -> None:
+def of_rendered(prior: Prior, frames: int, size: int, kept: Kept, pictures: Path | None) -> None:
     """Clips whose truth is known."""
     table: dict[str, Mapping[str, float]] = {}
-    for kind in ("light still", "light moves"):
-        found: dict[str, list[dict[str, float]]] = {}
-        for k in range(scenes):
-            window, truth, shapes = rendered(kind, frames, size, SEED + k)
-            motion = ExactMotion(shapes)
-            for label, case in (("true shape", window), ("guessed shape", guessed(window))):
-                rows, made = measured(case, truth, motion, prior, None if label == "true shape" else "expected")
-                for name, row in rows.items():
-                    found.setdefault(f"{label}: {name}", []).append(row)
-                pictured(pictures, f"{kind}, {label}, {k}", case, made, truth)
-            found.setdefault("the truth", []).append(scored(truth, None, window, motion, 0.0))
-        table |= {f"{kind}, {name}": means(rows) for name, rows in found.items()}
-        print(kind, json.dumps({name: means(rows) for name, rows in found.items()}), flush=True)
-    ratios, losses = [], []
-    for kind in ("light still", "light moves"):
-        alone, together = (table[f"{kind}, true shape: sampled, {how}"] for how in ("frame by frame", "Light-A-Video"))
-        ratios.append(alone["flicker"] / together["flicker"])
-        losses.append(alone["PSNR, dB"] - together["PSNR, dB"])
+    for number, kind in enumerate(("light still", "light moves")):
+        window, truth, shapes = rendered(kind, frames, size, SEED + number)
+        motion = ExactMotion(shapes)
+        for label, given in (("true shape", window), ("guessed shape", guessed(window))):
+            only = None if label == "true shape" else "expected"
+            case = f"{kind}, {label}"
+            rows = measured(case, given, truth, motion, prior, kept, only, pictures)
+            table |= {f"{case}: {name}": row for name, row in rows.items()}
+        table[f"{kind}, the truth"] = scored(truth, None, window, motion, 0.0)
+    pairs = [
+        (table[f"{kind}, true shape: sampled, frame by frame"], table[f"{kind}, true shape: sampled, Light-A-Video"])
+        for kind in ("light still", "light moves")
+    ]
+    fall = min(alone["flicker"] / together["flicker"] for alone, together in pairs)
     record(
-        "video_relighting", min(ratios), "times less flicker", peer="each frame by itself, sampled", ratio=min(ratios),
+        "video_relighting", fall, "times less flicker", peer="each frame by itself, sampled", ratio=fall,
         detail={
             "title": "Films relit by the prior: least fall of flicker, rendered clips",
-            "most PSNR lost, dB": max(losses), "table": table, "frames": frames, "size": size,
+            "most PSNR lost, dB": max(alone["PSNR, dB"] - together["PSNR, dB"] for alone, together in pairs),
+            "table": table, "frames": frames, "size": size,
         },
     )  # fmt: skip
 
 
-def of_real(prior: Prior, frames: int, pictures: Path | None) -> None:
+def of_real(prior: Prior, frames: int, kept: Kept, pictures: Path | None) -> None:
     """Clips from cameras."""
-    table = {}
+    table: dict[str, Mapping[str, float]] = {}
     for name in CLIPS:
         window = real(name, frames)
-        rows, made = measured(window, None, Farneback(list(window.frames)), prior)
+        rows = measured(name, window, None, Farneback(list(window.frames)), prior, kept, pictures=pictures)
         table |= {f"{name}: {row}": values for row, values in rows.items()}
-        pictured(pictures, name, window, made, None)
-        print(name, json.dumps(rows), flush=True)
-    ratios = {
-        f"{name}, {how}": table[f"{name}: {how}, frame by frame"]["flicker of light"]
+    falls = [
+        table[f"{name}: {how}, frame by frame"]["flicker of light"]
         / table[f"{name}: {how}, Light-A-Video"]["flicker of light"]
         for name in CLIPS
         for how in ("expected", "sampled")
-    }
+    ]
     record(
-        "video_relighting_real", min(ratios.values()), "times less flicker of light", peer="each frame by itself",
-        ratio=min(ratios.values()),
-        detail={"title": "Real films relit by the prior: least fall of flicker of light", "table": table},
+        "video_relighting_real", min(falls), "times less flicker of light", peer="each frame by itself",
+        ratio=min(falls),
+        detail={
+            "title": "Real films relit by the prior: least fall of flicker of light", "table": table, "frames": frames,
+        },
+    )  # fmt: skip
+
+
+def of_streaming(lengths: Sequence[int], kept: Kept) -> None:
+    """Long films by the command."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        table = {f"{n} frames": kept.row(f"streaming {n}", lambda n=n: streamed(n, folder)) for n in lengths}
+        resumed = kept.row("resumed", lambda: killed(shortened(lengths[0], folder), folder))
+    few, many = (table[f"{n} frames"]["peak memory, MiB"] for n in lengths)
+    record(
+        "video_streaming", many / few, "of the memory", peer=f"a film of {lengths[0]} frames",
+        detail={
+            "title": f"Memory of relighting {lengths[1]} frames", "table": table,
+            "killed and resumed": resumed, "how": "88 x 72 pixels, model shading, windows of 24",
+        },
     )  # fmt: skip
 
 
@@ -277,28 +321,18 @@ def main() -> None:
     parser.add_argument("part", choices=("rendered", "real", "streaming"))
     parser.add_argument("--prior", default="relight")
     parser.add_argument("--frames", type=int, default=12)
-    parser.add_argument("--scenes", type=int, default=1)
     parser.add_argument("--size", type=int, default=96, help="of rendered frames")
     parser.add_argument("--lengths", type=int, nargs=2, default=(60, 300), help="of the films whose memory is compared")
+    parser.add_argument("--keep", type=Path, help="folder for rows, so that a run that was stopped goes on")
     parser.add_argument("--pictures", type=Path, help="folder for frames")
     arguments = parser.parse_args()
+    kept = Kept(arguments.keep)
     if arguments.part == "rendered":
-        prior = Prior.load(arguments.prior)
-        of_rendered(prior, arguments.scenes, arguments.frames, arguments.size, arguments.pictures)
+        of_rendered(Prior.load(arguments.prior), arguments.frames, arguments.size, kept, arguments.pictures)
     elif arguments.part == "real":
-        of_real(Prior.load(arguments.prior), arguments.frames, arguments.pictures)
+        of_real(Prior.load(arguments.prior), arguments.frames, kept, arguments.pictures)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            table = streamed(arguments.lengths, Path(folder))
-            resumed = killed(Path(folder) / f"{arguments.lengths[0]}.mp4", Path(folder))
-        few, many = (table[f"{n} frames"]["peak memory, MiB"] for n in arguments.lengths)
-        record(
-            "video_streaming", many / few, "of the memory", peer=f"a film of {arguments.lengths[0]} frames",
-            detail={
-                "title": f"Memory of relighting {arguments.lengths[1]} frames", "table": table, **resumed,
-                "how": "88 x 72 pixels, model shading, windows of 24",
-            },
-        )  # fmt: skip
+        of_streaming(arguments.lengths, kept)
 
 
 if __name__ == "__main__":
