@@ -233,7 +233,7 @@ def shaped(
     from relight.diffusion.pictures.outline import estimated
     from relight.errors import RelightError
 
-    camera = level_camera(*mask.shape, arguments.fov)
+    camera = level_camera(mask.shape[0], mask.shape[1], arguments.fov)
     normal = away = None
     if normals is not None:
         normal = normals * 2 - 1

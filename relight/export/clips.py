@@ -122,7 +122,8 @@ class FilmParts:
             if before == said:
                 return
             if not anew:
-                what = ", ".join(k for k in sorted({*said, *(before or {})}) if (before or {}).get(k) != said.get(k))
+                old = before or {}
+                what = ", ".join(str(k) for k in sorted({*said, *old}) if old.get(k) != said.get(k))
                 raise RelightError(
                     f"{self.folder}: holds parts of a film made otherwise ({what}); --force starts anew, or give the "
                     "same options to go on"

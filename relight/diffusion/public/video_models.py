@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from relight.diffusion.protocol import NOTHING, Condition
-from relight.diffusion.public.diffusers_model import DiffusersModel, Schedule
+from relight.diffusion.public.diffusers_model import Coder, Schedule
 from relight.diffusion.public.place import Place
 from relight.diffusion.samplers import Sampling
 from relight.errors import RelightError, ShapeError
@@ -45,8 +45,6 @@ class VideoModel:
                 module.eval().requires_grad_(False)
         self.channels = int(network.config.out_channels or network.config.in_channels)
         self.map_channels = int(network.config.in_channels) - self.channels
-        self._pictures = DiffusersModel.__new__(DiffusersModel)
-        self._pictures.vae = vae
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> VideoModel:
         """Move the networks; itself."""
@@ -109,7 +107,7 @@ class VideoModel:
         if frames.ndim != 4 or frames.shape[1] != 3 or any(n % side for n in frames.shape[-2:]):
             raise ShapeError.expected("frames", f"(F, 3, H, W), sides multiples of {side}", tuple(frames.shape))
         if many == 1:
-            return self._pictures.encode(frames)
+            return Coder(self.vae).encode(frames)
         more = -(len(frames) - 1) % many
         film = torch.cat([frames, frames[-1:].expand(more, -1, -1, -1)]).transpose(0, 1)[None]
         latents = self.vae.encode(film.to(self.vae.dtype)).latent_dist.mode()
@@ -120,7 +118,7 @@ class VideoModel:
     def decode(self, latents: Tensor, count: int) -> Tensor:
         """(count, 3, H, W), about -1 to 1, of (f, channels, h, w)."""
         if self.squeeze[0] == 1:
-            return self._pictures.decode(latents)[:count]
+            return Coder(self.vae).decode(latents)[:count]
         film = latents.transpose(0, 1)[None]
         shift, scale = self._scaling(film)
         made = self.vae.decode((film / scale + shift).to(self.vae.dtype), return_dict=False)[0]

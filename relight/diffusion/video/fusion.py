@@ -55,15 +55,10 @@ class FusedRelighter:
         if flows is not None:
             scale = min(1.0, self.painter.change / max(height, width))
             parts = steadied(parts, flows.at(max(2, round(height * scale)), max(2, round(width * scale))), self.reach)
-        shown = [Shown.of(*pair, light, size) for *pair, light in zip(crops, parts, window.lights, strict=True)]
-        smaller = (
-            [
-                Shown.of(*pair, light, self.painter.change)
-                for *pair, light in zip(crops, parts, window.lights, strict=True)
-            ]
-            if self.painter.change < size
-            else shown
-        )
+        given = list(zip(crops, parts, window.lights, strict=True))
+        shown = [Shown.of(crop, part, light, size) for crop, part, light in given]
+        change = self.painter.change
+        smaller = shown if change >= size else [Shown.of(crop, part, light, change) for crop, part, light in given]
         shapes = [one.geometry for one in smaller]
         small = ExactMotion(shapes) if flows is None else flows.at(*shapes[0].size)
         guides = self._guides(window, smaller, (rows, columns))
@@ -79,7 +74,7 @@ class FusedRelighter:
         out = []
         for frame, crop, part, linear in zip(window.frames, crops, parts, after, strict=True):
             done = frame.clone()
-            done[rows, columns] = full_size(crop, linear, part, self.painter.change, self.painter.detail)
+            done[rows, columns] = full_size(crop, linear, part, change, self.painter.detail)
             out.append(done)
         return out
 

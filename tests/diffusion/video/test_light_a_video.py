@@ -69,7 +69,8 @@ def cogvideox() -> VideoModel:
         temporal_compression_ratio=4, max_text_seq_length=3,
     )  # fmt: skip
     blocks = 4
-    vae = diffusers.AutoencoderKLCogVideoX(
+    coder: Any = diffusers.AutoencoderKLCogVideoX  # annotated more narrowly than it is
+    vae = coder(
         down_block_types=("CogVideoXDownBlock3D",) * blocks, up_block_types=("CogVideoXUpBlock3D",) * blocks,
         block_out_channels=(4,) * blocks, latent_channels=4, layers_per_block=1, norm_num_groups=2,
         temporal_compression_ratio=4,
