@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -139,16 +139,21 @@ def scored(
 
 @dataclass(frozen=True)
 class Kept:
-    """Rows and frames of what was measured before, in a folder; None for nowhere."""
+    """Rows of what was measured before, in a folder; None for nowhere.  most: rows to measure before stopping."""
 
     folder: Path | None
+    most: int = 1000
+    new: list[str] = field(default_factory=list)
 
     def row(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Read, or measured and written."""
         path = None if self.folder is None else self.folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
         if path is not None and path.is_file():
             return json.loads(path.read_text("utf-8"))
+        if len(self.new) >= self.most:
+            sys.exit(3)
         found = measure()
+        self.new.append(name)
         print(name, json.dumps(found), flush=True)
         if path is not None:
             with replacing(path) as temporary:
@@ -324,9 +329,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96, help="of rendered frames")
     parser.add_argument("--lengths", type=int, nargs=2, default=(60, 300), help="of the films whose memory is compared")
     parser.add_argument("--keep", type=Path, help="folder for rows, so that a run that was stopped goes on")
+    parser.add_argument("--rows", type=int, default=1000, help="most to measure; exit code 3 if some are left")
     parser.add_argument("--pictures", type=Path, help="folder for frames")
     arguments = parser.parse_args()
-    kept = Kept(arguments.keep)
+    kept = Kept(arguments.keep, arguments.rows)
     if arguments.part == "rendered":
         of_rendered(Prior.load(arguments.prior), arguments.frames, arguments.size, kept, arguments.pictures)
     elif arguments.part == "real":

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relight import __version__
 from relight.cli.relight_picture import FILMS, completed, shaped
 from relight.cli.render import keep_files
 from relight.errors import RelightError
@@ -120,6 +121,7 @@ def chosen_relighter(arguments: argparse.Namespace) -> VideoRelighter:
 def _job(arguments: argparse.Namespace) -> dict[str, object]:
     """What the film is made from and how, as parts of it are compared by."""
     job: dict[str, object] = {name: value for name, value in vars(arguments).items() if name not in UNSAID}
+    job["relight"] = __version__
     for name, value in list(job.items()):
         if isinstance(value, Path) and value.is_file():
             there = value.stat()

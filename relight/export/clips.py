@@ -121,7 +121,7 @@ class FilmParts:
             before = _read_job(self.folder / JOB)
             if before == said:
                 return
-            if not anew:
+            if not anew and (before is not None or self.parts):
                 old = before or {}
                 what = ", ".join(str(k) for k in sorted({*said, *old}) if old.get(k) != said.get(k))
                 raise RelightError(

@@ -80,5 +80,7 @@ def test_mistakes(film, tmp_path):
     with pytest.raises(RelightError, match=r"made otherwise \(light\)"):
         FilmParts(out, {"light": "right"}, RATE)
     assert FilmParts(out, {"light": "right"}, RATE, anew=True).done == 0
+    (tmp_path / "begun.mp4.parts").mkdir()  # killed before anything was in it
+    assert FilmParts(tmp_path / "begun.mp4", {}, RATE).done == 0
     with pytest.raises(RelightError, match="no frames"):
         FilmParts(out, {"light": "right"}, RATE).finish()
