@@ -6,7 +6,7 @@ the self-attention of the upper half of a U-Net that relights single pictures.  
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,13 +67,11 @@ def consistent(network: nn.Module | None, gamma: float, weights: Tensor | None =
 
 
 def shared_layers(network: nn.Module) -> list[Any]:
-    """Self-attention of all upper blocks but the last."""
-    blocks = [part for name, part in network.named_modules() if name.split(".")[-1] == "up_blocks"]
-    return [
-        layer
-        for part in blocks
-        if isinstance(part, nn.ModuleList)
-        for block in part[:-1]
-        for name, layer in block.named_modules()
-        if name.split(".")[-1] == "attn1"
-    ]
+    """Self-attention of all upper blocks but the last; of that, too, if only it has any."""
+    parts = [part for name, part in network.named_modules() if name.split(".")[-1] == "up_blocks"]
+    blocks = [block for part in parts if isinstance(part, nn.ModuleList) for block in part[:-1]]
+    return _attention(blocks) or _attention(parts)
+
+
+def _attention(modules: Sequence[nn.Module]) -> list[Any]:
+    return [layer for module in modules for name, layer in module.named_modules() if name.split(".")[-1] == "attn1"]

@@ -58,7 +58,7 @@ class EstimatedMotion:
 
     def at(self, height: int, width: int) -> Motion:
         """For frames of another size."""
-        return _At(self, (height, width))
+        return resized_motion(self, height, width)
 
     def between(self, t: int, s: int) -> tuple[Tensor, Tensor]:
         """See `Motion`, at `FLOW_SIZE`."""
@@ -89,10 +89,13 @@ class EstimatedMotion:
         return torch.from_numpy(np.ascontiguousarray(found))
 
 
-class _At:
+def resized_motion(motion: Motion, height: int, width: int) -> Motion:
     """Motion found at one size, told at another."""
+    return _At(motion, (height, width))
 
-    def __init__(self, motion: EstimatedMotion, size: tuple[int, int]):
+
+class _At:
+    def __init__(self, motion: Motion, size: tuple[int, int]):
         self._between = cache(lambda t, s: self._told(motion.between(t, s), size))
 
     def between(self, t: int, s: int) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from relight.diffusion.own.network import Config, Network
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import MAPS
 from relight.diffusion.pictures.geometry import from_maps
-from relight.diffusion.pictures.relighters import NewLight, PriorRelighter, RelighterError, ShadingRelighter
+from relight.diffusion.pictures.relighters import NewLight, Painter, PriorRelighter, RelighterError, ShadingRelighter
 from relight.diffusion.protocol import Condition
 from relight.diffusion.public import load
 from relight.diffusion.public.diffusers_model import Schedule
@@ -24,6 +24,7 @@ from relight.diffusion.public.lumos_video import TrainedVideo
 from relight.diffusion.public.video_models import VideoModel, Words
 from relight.diffusion.samplers import Sampling, sample
 from relight.diffusion.video.attention import ConsistentAttention, consistent, shared_layers
+from relight.diffusion.video.fusion import FusedRelighter
 from relight.diffusion.video.light_a_video import FilmRelighter, LightAVideo
 from relight.diffusion.video.models import create_video_relighter
 from relight.diffusion.video.protocol import Window
@@ -345,6 +346,35 @@ def test_animatediff_is_loaded_over_stable_diffusion(tmp_path):
     assert model.words("red ball").shape[0] == 1
     latents = model.encode(noise(3, 3, SIDE, SIDE).clamp(-1, 1))
     assert model.clean(latents, torch.full((3,), 0.5), Condition(tokens=model.words("red"))).shape == latents.shape
+
+
+def test_published_relighters_paint_films_with_shared_attention(tmp_path, monkeypatch):
+    from relight.diffusion.public import relighters
+    from relight.diffusion.public.diffusers_model import widen
+
+    base = tiny.stable_diffusion(tmp_path / "sd")
+    network = base.unet
+    widen(network, 8)
+    tiny.stir(network)
+    offsets = {
+        k: 0.05 * torch.randn(v.shape, generator=Generator().manual_seed(2)) for k, v in network.state_dict().items()
+    }
+    (tmp_path / "ic").mkdir()
+    save_file(offsets, tmp_path / "ic" / "iclight_sd15_fc.safetensors")
+    monkeypatch.setitem(relighters.SIZES, "ic-light-fc", 32)
+    monkeypatch.setattr(relighters, "CHANGE", 16)
+    painter = relighters.create("ic-light-fc", str(tmp_path / "ic"), base=str(tmp_path / "sd"))
+    monkeypatch.setattr(painter.model, "sampling", Sampling("ddim", 2, 1.0))
+    assert isinstance(painter, Painter) and (painter.size, painter.change) == (32, 16)
+    film = window(3)
+    with consistent(painter.network, 0.5) as layers:
+        assert layers == 2  # the twin has attention in its last upper block alone
+    alone = FusedRelighter(painter, attention=0.0, reach=0).relit(film)
+    together = FusedRelighter(painter, attention=0.9, reach=0).relit(film)
+    assert not torch.equal(alone[1], together[1])
+    assert torch.equal(alone[0][~film.mask], film.frames[0][~film.mask])
+    one = painter.relit(film.frames[0], film.geometries[0], film.lights[0])
+    assert one.shape == film.frames[0].shape and not torch.equal(one, film.frames[0])
 
 
 def test_names_that_are_unknown():
