@@ -7,8 +7,8 @@ frames are known, flow is exact.  The photographs have a camera's noise.  Shapes
 by frame as for a film from anywhere.  Real clips (RELIGHT_DATA/people_video) have no truth; flow is estimated by
 another method (Farneback 2003) than the relighter's own.  Flicker is the mean absolute second difference along the
 flow: of sRGB values; of the errors where truth is known; else of the logarithm of the change of light on coarse
-pictures, which leaves out what the film itself does and its noise.  Streaming: memory and speed of the command for long films, and whether one that was killed
-ends the same.
+pictures, which leaves out what the film itself does and its noise.  Streaming: memory and speed of the command for long
+films, and whether one that was killed ends the same.
 """
 
 from __future__ import annotations
