@@ -209,7 +209,7 @@ def shortened(count: int, folder: Path) -> Path:
     film = folder / f"{count}.mp4"
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i",
-         str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=88:72", "-frames:v", str(count), str(film)], check=True,
+         str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=64:52", "-frames:v", str(count), str(film)], check=True,
     )  # fmt: skip
     return film
 
@@ -230,7 +230,7 @@ def streamed(count: int, folder: Path) -> dict[str, float]:
 
 
 def _command(film: Path, output: Path) -> list[str]:
-    return ["relight", str(film), "--direction", "top-left", "--model", "shading", "-o", str(output)]
+    return ["relight", str(film), "--direction", "top-left", "--model", "shading", "--overlap", "2", "-o", str(output)]
 
 
 def killed(film: Path, folder: Path) -> dict[str, float]:
@@ -324,7 +324,7 @@ def of_streaming(lengths: Sequence[int], kept: Kept) -> None:
         "video_streaming", many / few, "of the memory", peer=f"a film of {lengths[0]} frames",
         detail={
             "title": f"Memory of relighting {lengths[1]} frames", "table": table,
-            "killed and resumed": resumed, "how": "88 x 72 pixels, model shading, windows of 24",
+            "killed and resumed": resumed, "how": "64 x 52 pixels, model shading, windows of 24 that overlap by 2",
         },
     )  # fmt: skip
 
