@@ -56,6 +56,8 @@ TURN = 0.02
 WORDS = "direction=-40,25 hardness=0.4 temperature=4500"
 COARSE = 44
 """Pixels of the longer side at which changes of light are compared, where a camera's noise is gone."""
+RESUMED = 40
+"""Frames of the film that is killed and resumed: two windows."""
 CLIPS = ("carphone_pristine", "bikes")
 
 
@@ -309,7 +311,8 @@ def of_real(prior: Prior, clips: Sequence[str], frames: int, kept: Kept, picture
         "video_relighting_real", min(falls), "times less flicker of light", peer="each frame by itself, sampled",
         ratio=min(falls),
         detail={
-            "title": "Real films relit by the sampled prior: least fall of flicker of light", "table": table, "frames": frames,
+            "title": "Real films relit by the sampled prior: least fall of flicker of light",
+            "table": table, "frames": frames,
         },
     )  # fmt: skip
 
@@ -318,8 +321,8 @@ def of_streaming(lengths: Sequence[int], kept: Kept) -> None:
     """Long films by the command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        resumed = kept.row("resumed", lambda: killed(shortened(RESUMED, folder), folder))
         table = {f"{n} frames": kept.row(f"streaming {n}", lambda n=n: streamed(n, folder)) for n in lengths}
-        resumed = kept.row("resumed", lambda: killed(shortened(lengths[0], folder), folder))
     few, many = (table[f"{n} frames"]["peak memory, MiB"] for n in lengths)
     record(
         "video_streaming", many / few, "of the memory", peer=f"a film of {lengths[0]} frames",

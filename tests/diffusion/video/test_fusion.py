@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -190,6 +192,26 @@ def test_windows_give_each_frame_once_and_resumed_the_same(count, size, overlap)
         assert done == (k + 1) * windows.step
         again = windows.relit(frames(windows.begins(done), count), Marked(), done=done)
         assert [float(f[0, 0, 0]) for p in again for f in p] == whole[done:]
+
+
+def test_what_is_done_is_forgotten():
+    alive: list[weakref.ref] = []
+
+    def shots():
+        for _ in range(30):
+            shape = wall(count=1).geometries[0]
+            assert shape.rays is shape.rays  # which names the shape in turn
+            alive.append(weakref.ref(shape))
+            yield Frame(torch.zeros(SIZE, SIZE, 3), shape, NewLight(()))
+
+    gc.disable()
+    try:
+        most = 0
+        for _ in Windows(4, 1).relit(shots(), Marked()):
+            most = max(most, sum(ref() is not None for ref in alive))
+    finally:
+        gc.enable()
+    assert most <= 2 * 4 + 3
 
 
 # --- shapes
