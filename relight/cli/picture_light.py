@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from relight.diffusion.light_words import LightDescription
     from relight.diffusion.pictures.geometry import Geometry
     from relight.diffusion.pictures.relighters import NewLight
+    from relight.shading.environment import Environment
 
 CHOICES = ("direction", "text", "env", "background", "point")
 STAYS = 0.2
@@ -35,8 +36,9 @@ class ChosenLight:
     film_ambient: float = 0.0
 
 
-def chosen(arguments: argparse.Namespace, picture: Tensor, geometry: Geometry) -> ChosenLight:
-    """Raises RelightError unless exactly one light was asked for."""
+def chosen(arguments: argparse.Namespace, picture: Tensor, geometry: Geometry, *, film: bool = False) -> ChosenLight:
+    """Raises RelightError unless exactly one light was asked for.  film: the picture is the first of one, whose light
+    moves only if it was said to."""
     given = [name for name in CHOICES if getattr(arguments, name) is not None]
     if len(given) != 1:
         options = ", ".join(f"--{name}" for name in CHOICES)
@@ -46,7 +48,7 @@ def chosen(arguments: argparse.Namespace, picture: Tensor, geometry: Geometry) -
     if given[0] in ("direction", "text"):
         return _described(arguments, picture, geometry, stops)
     if given[0] == "point":
-        return _lamps(arguments, picture, geometry, stops)
+        return _lamps(arguments, picture, geometry, stops, film)
     if given[0] == "env":
         return _mapped(arguments, picture, geometry, stops)
     return _behind(arguments, picture, geometry, stops)
@@ -100,7 +102,7 @@ def _mapped(arguments, picture, geometry, stops) -> ChosenLight:
     return ChosenLight(lambda seconds, share: NewLight((light.turned(around * share),), exposure))
 
 
-def _lamps(arguments, picture, geometry, stops) -> ChosenLight:
+def _lamps(arguments, picture, geometry, stops, film) -> ChosenLight:
     import torch
 
     from relight.diffusion.light_words import RANGES, LightDescription
@@ -108,7 +110,7 @@ def _lamps(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.shading.lights import Point
 
     places = [_numbers(text) for text in arguments.point]
-    if len(places) > 1 and arguments.sweep is None:
+    if len(places) > 1 and arguments.sweep is None and not film:
         raise RelightError("--point: several are the way of a lamp in a film; ask for one by --sweep, or give one")
     if len(places) == 1 and arguments.sweep is not None:
         # To the other side and back.
@@ -163,12 +165,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _behind(arguments, picture, geometry, stops) -> ChosenLight:
-    import torch
-
-    from relight.diffusion.pictures.relighters import NewLight, metered
+    from relight.diffusion.pictures.relighters import NewLight
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
-    from relight.shading.environment import Environment
 
     if bool(geometry.mask.all()):
         raise RelightError(
@@ -176,11 +175,23 @@ def _behind(arguments, picture, geometry, stops) -> ChosenLight:
         )
     stored = read_image(arguments.background)
     background = linear_to_srgb(stored.rgb.clamp(0, 1)) if stored.linear else stored.rgb
-    light = Environment(torch.as_tensor(_panorama(background, arguments.fov)))
-    # Relit pictures are as bright as the light would make them where the background was taken, within reason.
-    exposure = min(max(1.0, 0.5 * (own := metered(picture, geometry, (light,)))), 2.0 * own) * stops
+    light, exposure = seen_behind(background, picture, geometry, arguments.fov)
+    exposure *= stops
     new = NewLight((light,), exposure, background=background)
     return ChosenLight(lambda seconds, share: replace(new, lights=(light.turned(2 * math.pi * share),)), background)
+
+
+def seen_behind(background: Tensor, picture: Tensor, geometry: Geometry, fov: float) -> tuple[Environment, float]:
+    """The light that a (H, W, 3) sRGB background was taken in, as far as it tells, and an exposure for the picture."""
+    import torch
+
+    from relight.diffusion.pictures.relighters import metered
+    from relight.shading.environment import Environment
+
+    light = Environment(torch.as_tensor(_panorama(background, fov)))
+    # Relit pictures are as bright as the light would make them where the background was taken, within reason.
+    own = metered(picture, geometry, (light,))
+    return light, min(max(1.0, 0.5 * own), 2.0 * own)
 
 
 def _panorama(background: Tensor, fov: float) -> Tensor:

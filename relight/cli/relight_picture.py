@@ -1,4 +1,4 @@
-"""Light a photograph anew: by words, an environment map, a background or a lamp that you place.
+"""Light a photograph or a film anew: by words, an environment map, a background or a lamp that you place.
 
 examples:
   relight relight photo.jpg --direction left -o left.png
@@ -10,11 +10,15 @@ examples:
   relight relight photo.jpg --direction left --sweep turn.mp4       the light goes around
   relight relight photo.png --mask cut.png --normals normals.png --env studio.exr -o studio.png
   relight relight photo.png --direction back --model shading --keep-colours -o back.png
+  relight relight clip.mp4 --text "soft warm light from the left, moving" -o relit.mp4             a film, sound kept
+  relight relight clip.mp4 --mask cut.mp4 --background street.mp4 -o street.mp4
   relight relight fox/0012.jpg --scene runs/fox --view 0012.jpg --env sunset.hdr -o sunset.png    its own shape
 
 The shape is estimated from the subject's outline if neither --normals nor --depth says it: give them if you can. The
 subject is what isn't transparent, what --mask shows white, or what stands out from a plain background.
 Environment maps are seen with their middle straight ahead; --rotate turns them.
+For films --mask, --normals, --depth and --background may be pictures or films.  A film that was stopped, by anything,
+goes on where it was when the same is asked again.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import count, finite, keep_files, positive
+from relight.cli.render import count, finite, keep_files, positive, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from relight.diffusion.pictures.geometry import Geometry
 
 STILLS = (".png", ".jpg", ".jpeg", ".exr")
+FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 
 
 def _share(text: str) -> float:
@@ -42,8 +47,10 @@ def _share(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Picture, light, shape, model, output."""
-    parser.add_argument("picture", metavar="PICTURE", type=Path, help=".png, .jpg, .webp, .tif or .exr")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="still: .png, .jpg, .exr")
+    parser.add_argument(
+        "picture", metavar="PICTURE", type=Path, help=".png, .jpg, .webp, .tif or .exr; films: .mp4, .mov and others"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="still: .png, .jpg, .exr; of a film: .mp4")
     parser.add_argument("--sweep", type=Path, metavar="FILE", help="film (.mp4) of a light that moves or varies")
     parser.add_argument("--seconds", type=positive, default=4.0, help="of the film (default: 4)")
     parser.add_argument("--fps", type=positive, default=15.0, help="pictures a second of the film (default: 15)")
@@ -74,10 +81,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shape.add_argument("--scene", type=Path, metavar="RUN", help="run with materials that the picture shows")
     shape.add_argument("--view", metavar="NAME", help="of --scene: the photograph whose camera took the picture")
     shape.add_argument("--fov", type=positive, default=40.0, metavar="DEGREES", help="of the longer side (default: 40)")
+    film = parser.add_argument_group("films")
+    film.add_argument("--window", type=count, default=24, metavar="FRAMES", help="relit together (default: 24)")
+    film.add_argument("--overlap", type=whole, default=6, metavar="FRAMES",
+                      help="that windows share and fade over (default: 6)")  # fmt: skip
+    film.add_argument("--reach", type=whole, default=4, metavar="FRAMES",
+                      help="before and after that the change of light is averaged over (default: 4)")  # fmt: skip
+    film.add_argument("--attention", type=_share, metavar="SHARE",
+                      help="of the network's attention that goes to the whole window (default: 0.5)")  # fmt: skip
+    film.add_argument("--hold-geometry", type=_share, default=0.0, metavar="SRGB", help="strength of feedback "
+                      "that holds shapes in what is sampled to the film's; 0.02 is much (default: 0)")  # fmt: skip
+    film.add_argument("--frame-by-frame", action="store_true", help="each frame by itself, which flickers")
+    film.add_argument("--video-model", metavar="NAME", help="animatediff, wan or cogvideox: a video diffusion model "
+                      "that keeps an ic-light model consistent (weights of others)")  # fmt: skip
+    film.add_argument("--video-weights", metavar="PLACE", help="of it; default: the model's own")
     model = parser.add_argument_group("model")
     model.add_argument("--model", default="prior", metavar="NAME",
                        help="prior (ours, the default), shading (no network), ic-light-fc, ic-light-fbc, dilightnet, "
-                       "neural-gaffer (weights of others)")  # fmt: skip
+                       "neural-gaffer; of films also unilumos, lumen (weights of others)")  # fmt: skip
     model.add_argument("--weights", metavar="PLACE", help="file, folder or a hub's name; default: the model's own")
     model.add_argument("--base", metavar="PLACE", help="of the model that a public one adds to")
     model.add_argument(
@@ -100,6 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.errors import RelightError
     from relight.export.images import write_film, write_image
 
+    if arguments.picture.suffix.lower() in FILMS:
+        from relight.cli.relight_clip import relight_clip
+
+        return relight_clip(arguments)
     outputs = [path for path in (arguments.output, arguments.sweep) if path is not None]
     if not outputs:
         raise RelightError("relight: no output; -o FILE.png for a still, --sweep FILE.mp4 for a film")
@@ -142,28 +167,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def finished(relighter, picture, geometry, light, arguments, seconds, share, ambient) -> Tensor:
-    """(H, W, 3) sRGB: relit, the photograph's own light added, colours kept, the background behind."""
+    """(H, W, 3) sRGB: relit, and see `completed`."""
+    made = relighter.relit(picture, geometry, light.at(seconds, share), seed=arguments.seed)
+    return completed(made, picture, geometry, light.background, arguments, ambient)
+
+
+def completed(made, picture, geometry, background, arguments, ambient) -> Tensor:
+    """(H, W, 3) sRGB: the photograph's own light added to what was made, colours kept, the background behind."""
     from relight.diffusion.pictures.detail import blended, colours_kept
     from relight.shading.color import linear_to_srgb, srgb_to_linear
 
-    made = relighter.relit(picture, geometry, light.at(seconds, share), seed=arguments.seed)
     source, relit = srgb_to_linear(picture), srgb_to_linear(made)
     if arguments.keep_colours:
         kept = colours_kept(source, relit, geometry.mask, arguments.keep_colours)
         relit = kept.where(geometry.mask[..., None], relit)
     # Light adds up: under both at once a thing sends what it sends under each.
     shown = linear_to_srgb((ambient * source + (1 - ambient) * relit).clamp(0, 1)) if ambient else linear_to_srgb(relit)
-    if light.background is not None:
-        return blended(shown, light.background, geometry.mask)
-    return shown
+    return shown if background is None else blended(shown, background, geometry.mask)
 
 
 def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry]:
     """(H, W, 3) sRGB, (H, W) alpha if the file has any, and its shape: as given, or estimated.  Raises RelightError."""
-    import torch
-
-    from relight.diffusion.pictures.geometry import from_maps, level_camera
-    from relight.diffusion.pictures.outline import estimated, subject
+    from relight.diffusion.pictures.outline import subject
     from relight.errors import RelightError
     from relight.images import read_image
     from relight.shading.color import linear_to_srgb
@@ -191,28 +216,40 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
         mask = subject(picture)
     if not bool(mask.any()):
         raise RelightError(f"{arguments.mask or arguments.picture}: shows no subject; the mask should be white there")
-    camera = level_camera(size[0], size[1], arguments.fov)
-    normal = depth = None
-    if arguments.normals is not None:
-        normal = beside(arguments.normals) * 2 - 1
-        if float(normal[mask].norm(dim=-1).median()) < 0.5:
+    normals, depth = (None if path is None else beside(path) for path in (arguments.normals, arguments.depth))
+    return picture, stored.alpha, shaped(arguments, picture, mask, normals, depth)
+
+
+def shaped(
+    arguments: argparse.Namespace, picture: Tensor, mask: Tensor, normals: Tensor | None, depth: Tensor | None
+) -> Geometry:
+    """Of (H, W, 3) sRGB and what --normals and --depth show, (H, W, 3) each; estimated where both are missing.
+
+    Raises RelightError.
+    """
+    import torch
+
+    from relight.diffusion.pictures.geometry import from_maps, level_camera
+    from relight.diffusion.pictures.outline import estimated
+    from relight.errors import RelightError
+
+    camera = level_camera(mask.shape[0], mask.shape[1], arguments.fov)
+    normal = away = None
+    if normals is not None:
+        normal = normals * 2 - 1
+        if bool(mask.any()) and float(normal[mask].norm(dim=-1).median()) < 0.5:
             raise RelightError(f"{arguments.normals}: not a normal map; expected 0.5 n + 0.5 of unit normals")
-    if arguments.depth is not None:
-        grey = beside(arguments.depth)[..., 0]
+    if depth is not None:
+        grey = depth[..., 0]
         # What is drawn brighter the nearer it is, is inverse depth in every common estimator.
-        metric = arguments.depth.suffix.lower() == ".exr"
-        depth = grey.clamp_min(1e-3) if metric else 1 / (0.35 + grey)
-        depth = depth / depth[mask].median()
-    if normal is None and depth is None:
+        away = grey.clamp_min(1e-3) if arguments.depth.suffix.lower() == ".exr" else 1 / (0.35 + grey)
+        away = away / away[mask].median() if bool(mask.any()) else away
+    if normal is None and away is None:
         shape = estimated(picture, mask)
-        return (
-            picture,
-            stored.alpha,
-            from_maps(mask, normal=shape.normal @ shape.world_from_viewer, depth=shape.depth, camera=camera),
-        )
-    if not bool(torch.isfinite(torch.cat([x.flatten() for x in (normal, depth) if x is not None])).all()):
+        return from_maps(mask, normal=shape.normal @ shape.world_from_viewer, depth=shape.depth, camera=camera)
+    if not bool(torch.isfinite(torch.cat([x.flatten() for x in (normal, away) if x is not None])).all()):
         raise RelightError("--normals, --depth: hold NaN or infinity; export them again")
-    return picture, stored.alpha, from_maps(mask, normal=normal, depth=depth, camera=camera)
+    return from_maps(mask, normal=normal, depth=away, camera=camera)
 
 
 def _of_scene(arguments: argparse.Namespace, height: int, width: int) -> Geometry:

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +87,20 @@ def write_exr(path: str | Path, channels: Mapping[str, Tensor]) -> None:
         file.write(str(temporary))
 
 
-def write_film(path: str | Path, frames: Iterable[Tensor], fps: float = 30.0, *, quality: int = 18) -> int:
+def write_film(
+    path: str | Path,
+    frames: Iterable[Tensor],
+    fps: float | Fraction = 30.0,
+    *,
+    quality: int = 18,
+    aspect: str | None = None,
+    part: bool = False,
+) -> int:
     """Write (H, W, 3) encoded frames, all of one size, as H.264 mp4 (yuv420p, Rec.709) that browsers and phones play.
 
     Odd sizes lose their last row or column, because 4:2:0 needs even ones.  quality: x264's constant rate factor,
-    0 (lossless) to 51.  Frames are consumed one at a time.  Returns their number.
+    0 (lossless) to 51.  aspect: of a pixel, "128:117", if not square.  part: of a film that is put together later, so
+    every frame is shown when it is decoded.  Frames are consumed one at a time.  Returns their number.
     Raises `RelightError` for no frames, pictures under 2x2, frames of several sizes, or a failing encoder.
     """
     path, count, encoder, size = Path(path), 0, None, (0, 0)
@@ -102,7 +112,7 @@ def write_film(path: str | Path, frames: Iterable[Tensor], fps: float = 30.0, *,
                     if min(height, width) < 2:
                         raise RelightError(f"{path}: frames of {frame.shape[1]}x{frame.shape[0]} px; films need 2x2")
                     size = (width, height)
-                    encoder = _Encoder(path, temporary, size, fps, quality)
+                    encoder = _Encoder(path, temporary, size, fps, quality, aspect, part)
                 if (width, height) != size:
                     raise RelightError(f"{path}: frame {count} is {width}x{height} px, the first {size[0]}x{size[1]}")
                 encoder.write(to_bytes(frame[:height, :width]))
@@ -119,7 +129,10 @@ def write_film(path: str | Path, frames: Iterable[Tensor], fps: float = 30.0, *,
 class _Encoder:
     """The ffmpeg program at the end of a pipe."""
 
-    def __init__(self, path: Path, temporary: Path, size: tuple[int, int], fps: float, quality: int):
+    def __init__(
+        self, path: Path, temporary: Path, size: tuple[int, int], fps: float | Fraction, quality: int,
+        aspect: str | None, part: bool,
+    ):  # fmt: skip
         import imageio_ffmpeg
 
         # Both halves of the filter are needed: ffmpeg converts with Rec.601's matrix unless told, and players guess
@@ -127,11 +140,12 @@ class _Encoder:
         filters = (
             "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
             "setparams=colorspace=bt709:color_primaries=bt709:color_trc=iec61966-2-1:range=tv"
-        )
+        ) + ("" if aspect is None else f",setsar={aspect.replace(':', '/')}:max=65535")
+        rate = str(fps) if isinstance(fps, Fraction) else f"{fps:g}"
         command = [
             imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
-            "-s", f"{size[0]}x{size[1]}", "-r", f"{fps:g}", "-i", "-", "-vf", filters, "-c:v", "libx264",
-            "-crf", str(quality), "-movflags", "+faststart", str(temporary),
+            "-s", f"{size[0]}x{size[1]}", "-r", rate, "-i", "-", "-vf", filters, "-c:v", "libx264",
+            "-crf", str(quality), *(["-bf", "0"] if part else []), "-movflags", "+faststart", str(temporary),
         ]  # fmt: skip
         self._path = path
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`

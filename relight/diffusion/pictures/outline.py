@@ -34,7 +34,7 @@ def estimated(picture: Tensor, mask: Tensor | None = None, relief: float = RELIE
     inside = resized(mask[..., None].float(), *small)[..., 0] >= 0.5
     # A border of one pixel that isn't the subject is a frame, not an outline.
     normal = _backdrop(small) if float(inside[1:-1, 1:-1].float().mean()) > 0.98 else _inflated(inside)
-    normal = unit(normal + relief * _relief(resized(picture, *small), inside))
+    normal = unit(normal + relief * relief_of(resized(picture, *small), inside))
     whole = unit(resized(normal, height, width))
     camera = level_camera(*small)
     depth = resized(from_maps(inside, normal=normal, camera=camera).depth[..., None], height, width)[..., 0]
@@ -97,8 +97,9 @@ def _backdrop(size: tuple[int, int]) -> Tensor:
     return torch.stack([torch.zeros_like(angle), angle.sin(), angle.cos()], -1)
 
 
-def _relief(picture: Tensor, mask: Tensor) -> Tensor:
-    """(H, W, 3) what relief adds to normals of slope 1: of the logarithm of brightness without its slow changes."""
+def relief_of(picture: Tensor, mask: Tensor) -> Tensor:
+    """(H, W, 3) what relief adds to viewer's normals, of slope 1: of the logarithm of brightness without its slow
+    changes.  picture: (H, W, 3) sRGB-encoded.  mask: (H, W) bool.  Differentiable."""
     bright = picture.mean(-1).clamp_min(0.02).log()
 
     def mean(values: Tensor, reach: int) -> Tensor:

@@ -4,7 +4,7 @@ our own prior, and shading by hand, which it has to beat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -16,7 +16,8 @@ from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import condition_maps
 from relight.diffusion.pictures.detail import detailed
 from relight.diffusion.pictures.geometry import Geometry, resized
-from relight.diffusion.pictures.hints import matte, radiance_hints, shown
+from relight.diffusion.pictures.hints import matte, radiance_hints
+from relight.diffusion.pictures.hints import shown as as_hint
 from relight.diffusion.protocol import Condition
 from relight.errors import RelightError
 from relight.plugins import did_you_mean
@@ -47,6 +48,22 @@ class NewLight:
     background: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is painted at a low resolution.  picture: (h, w, 3) linear, without what is beside the subject.  geometry:
+    of (h, w).  light: the new one."""
+
+    picture: Tensor
+    geometry: Geometry
+    light: NewLight
+
+    @staticmethod
+    def of(picture: Tensor, geometry: Geometry, light: NewLight, size: int) -> Shown:
+        """Of a (H, W, 3) sRGB picture.  size: pixels of the longer side, at most."""
+        small = _working(geometry, size)
+        return Shown(_small_picture(picture, geometry, small), small, light)
+
+
 @runtime_checkable
 class ImageRelighter(Protocol):
     """One model."""
@@ -54,6 +71,38 @@ class ImageRelighter(Protocol):
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """(H, W, 3) sRGB-encoded, 0 to 1, of (H, W, 3) sRGB-encoded, under the light; the same outside the geometry's
         mask.  The same seed gives the same picture.  Raises RelighterError.
+        """
+        ...
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """An `ImageRelighter` whose result is a change of light at a low resolution, of several pictures at once: what
+    films are relit by.  size: pixels of the longer side that it paints.  change: those at which its change of light is
+    taken over.  detail: see `detail.detailed`.  network: whose self-attention may be shared among pictures; None if it
+    has none.
+    """
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def change(self) -> int: ...
+    @property
+    def detail(self) -> float: ...
+    @property
+    def network(self) -> torch.nn.Module | None: ...
+
+    def painted(
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """(F, h, w, 3) linear, of pictures of one size.
+
+        seeds: of each picture's noise, or one for all.  between: (step of sampling from 0, (F, h, w, 3) linear that it
+        aims at) to what to aim at instead; not called by what doesn't sample.
         """
         ...
 
@@ -108,15 +157,33 @@ class ShadingRelighter:
     size: int = 192
     detail: float = 1.0
 
+    network = None
+
+    @property
+    def change(self) -> int:
+        """See `Painter`."""
+        return self.size
+
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
-        small = _working(geometry, self.size)
-        linear = _small_picture(picture, geometry, small)
+        (after,) = self.painted([Shown.of(picture, geometry, light, self.size)])
+        return full_size(picture, after, geometry, self.size, self.detail)
+
+    def painted(
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """See `Painter`."""
+        return torch.stack([self._painted(one.picture, one.geometry, one.light) for one in shown])
+
+    def _painted(self, linear: Tensor, small: Geometry, light: NewLight) -> Tensor:
         paint, _ = base_color(linear[small.mask], small)
         received = matte(small.surface, small.seeing(light.lights), rays(small, light.lights))
-        after = small.spread(paint * received * light.exposure)
-        return _full(picture, after, geometry, self.size, self.detail)
+        return small.spread(paint * received * light.exposure)
 
 
 @dataclass(frozen=True)
@@ -148,41 +215,80 @@ class PriorRelighter:
         top, left, height, width = box(geometry.mask)
         part = geometry.cropped(top, left, height, width)
         crop = picture[top : top + height, left : left + width]
+        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seeds=[seed])
         out = picture.clone()
-        out[top : top + height, left : left + width] = _full(
-            crop, self.small(crop, part, light, seed), part, self.size, self.detail
-        )
+        out[top : top + height, left : left + width] = full_size(crop, after, part, self.size, self.detail)
         return out
 
-    def small(self, picture: Tensor, geometry: Geometry, light: NewLight, seed: int) -> Tensor:
-        """(h, w, 3) linear: what the network paints."""
-        small = _working(geometry, self.size)
-        photo = linear_to_srgb(_small_picture(picture, geometry, small)) * small.mask[..., None]
-        surface, tracer = small.surface, rays(small, light.lights)
-        hints = radiance_hints(surface, small.seeing(light.lights), tracer)
-        drawn = torch.cat([small.spread(shown(hint, light.exposure)) for hint in hints], -1)
+    @property
+    def change(self) -> int:
+        """See `Painter`."""
+        return self.size
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """See `Painter`."""
+        return self.prior.network
+
+    def painted(
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """See `Painter`."""
+        told = [self._told(one) for one in shown]
+        count, many, size = len(shown), self.ensemble, shown[0].geometry.size
+
+        def stacked(parts: Sequence[Tensor]) -> Condition:
+            return Condition(torch.cat([part.expand(many, -1, -1, -1) for part in parts]).to(self.prior.device))
+
+        def linear(painted: Tensor) -> Tensor:
+            means = painted.cpu().unflatten(0, (count, many)).mean(1)
+            return srgb_to_linear((0.5 + 0.5 * means).clamp(0, 1).permute(0, 2, 3, 1))
+
+        condition, shape = stacked([maps for maps, _ in told]), (count * many, *size)
+        if not self.steps:
+            return linear(self.prior.expected(condition, shape))
+        without = stacked([bare for _, bare in told]) if self.scale != 1 else Condition()
+        noise = [
+            torch.randn(many, self.prior.channels, *size, generator=Generator().manual_seed(seed))
+            for seed in (seeds if len(seeds) == count else [*seeds] * count)
+        ]
+        steps = iter(range(self.steps))
+
+        def led(target: Tensor) -> Tensor:
+            if between is None:
+                return target
+            aimed = linear_to_srgb(between(next(steps), linear(target)).clamp(0, 1)).permute(0, 3, 1, 2)
+            # Members of an ensemble keep what they differ by.
+            means = target.unflatten(0, (count, many)).mean(1)
+            return target + (2 * aimed.to(target) - 1 - means).repeat_interleave(many, 0)
+
+        return linear(
+            self.prior.sample(
+                condition, shape, steps=self.steps, scale=self.scale, without=without,
+                noise=torch.cat(noise).to(self.prior.device), between=led,
+            )
+        )  # fmt: skip
+
+    def _told(self, shown: Shown) -> tuple[Tensor, Tensor]:
+        """(1, C, h, w) maps with hints, and without."""
+        small, lights = shown.geometry, shown.light.lights
+        hints = radiance_hints(small.surface, small.seeing(lights), rays(small, lights))
+        drawn = torch.cat([small.spread(as_hint(hint, shown.light.exposure)) for hint in hints], -1)
 
         def planes(values: Tensor) -> Tensor:
-            return values.permute(2, 0, 1)[None].expand(self.ensemble, -1, -1, -1).to(self.prior.device)
+            return values.permute(2, 0, 1)[None]
 
         known = {
-            "photo": planes(photo),
+            "photo": planes(linear_to_srgb(shown.picture) * small.mask[..., None]),
             "mask": planes(small.mask[..., None].float()),
             "normal": planes(small.normal_in_camera),
             "depth": planes(small.closeness[..., None]),
         }
-        told = Condition(condition_maps(**known, hints=planes(drawn)))
-        without = Condition(condition_maps(**known)) if self.scale != 1 else Condition()
-        shape = (self.ensemble, *small.size)
-        painted = (
-            self.prior.sample(
-                told, shape, steps=self.steps, scale=self.scale, without=without,
-                generator=Generator().manual_seed(seed),
-            )
-            if self.steps
-            else self.prior.expected(told, shape)
-        )  # fmt: skip
-        return srgb_to_linear((0.5 + 0.5 * painted.cpu()).mean(0).permute(1, 2, 0))
+        return condition_maps(**known, hints=planes(drawn)), condition_maps(**known)
 
 
 @dataclass(frozen=True)
@@ -250,7 +356,8 @@ def _small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tens
     return resized(srgb_to_linear(picture) * mask, *small.size) / resized(mask, *small.size).clamp_min(1e-3)
 
 
-def _full(picture: Tensor, after: Tensor, geometry: Geometry, size: int, detail: float) -> Tensor:
+def full_size(picture: Tensor, after: Tensor, geometry: Geometry, size: int, detail: float) -> Tensor:
+    """(H, W, 3) sRGB: the (H, W, 3) sRGB picture in the light of (h, w, 3) linear `after`; see `detail.detailed`."""
     linear = detailed(srgb_to_linear(picture), after, geometry, size, detail)
     return torch.where(geometry.mask[..., None], linear_to_srgb(linear.clamp(0, 1)), picture)
 

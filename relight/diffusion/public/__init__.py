@@ -21,6 +21,7 @@ from relight.errors import RelightError
 from relight.plugins import did_you_mean, load_target
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+WAN = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 SD21 = "stabilityai/stable-diffusion-2-1"
 SD21_BASE = "stabilityai/stable-diffusion-2-1-base"
 _SD = "CreativeML OpenRAIL-M for the base; "
@@ -71,6 +72,29 @@ MODELS: Mapping[str, Published] = MappingProxyType(
             "neural_gaffer", "coast01/Neural_Gaffer", "model.safetensors", "kxic/zero123-xl",
             "lights an object by an environment map, 256 x 256",
             "tagged MIT: check the card, and that of the base",
+        ),
+        "animatediff": Published(
+            "video_models", "guoyww/animatediff-motion-adapter-v1-5-3", "", SD15,
+            "keeps films consistent, 16 frames of 512 x 512",
+            _SD + "code Apache-2.0, weights: check the card",
+        ),
+        "wan": Published(
+            "video_models", WAN, "", None, "keeps films consistent, 49 frames of 832 x 480",
+            "Apache-2.0: check the card",
+        ),
+        "cogvideox": Published(
+            "video_models", "THUDM/CogVideoX-2b", "", None, "keeps films consistent, 49 frames of 720 x 480",
+            "Apache-2.0: check the card",
+        ),
+        "unilumos": Published(
+            "lumos_video", "Alibaba-DAMO-Academy/UniLumos", "unilumos.safetensors", WAN,
+            "relights films as a text or a background film says",
+            "check the card",
+        ),
+        "lumen": Published(
+            "lumos_video", "Kunbyte/Lumen", "lumen.safetensors", WAN,
+            "relights the foreground of films and paints a background as a text says",
+            "code Apache-2.0, weights: check the card",
         ),
     }
 )  # fmt: skip

@@ -57,9 +57,64 @@ class Schedule:
         length = np.hypot(f, 1 - f)
         return torch.from_numpy((1 - f) / length).to(t), torch.from_numpy(f / length).to(t)
 
+    def clean(self, noisy: Tensor, t: Tensor, said: Tensor) -> Tensor:
+        """(B, ...) the picture behind (B, ...) at (B,) times, of what a network says of it."""
+        a, s = (rate.view(-1, *[1] * (noisy.ndim - 1)) for rate in self.rates(t))
+        match self.prediction:
+            case "epsilon":
+                return (noisy - s * said) / a
+            case "v_prediction":
+                return a * noisy - s * said
+            case "flow_prediction":
+                return noisy - s * said
+            case _:
+                return said
+
     def told(self, t: Tensor) -> Tensor:
         """(B,) the number that a network knows (B,) times by."""
         return t * self.steps if self.alphas is None else (t * self.steps - 1).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Coder:
+    """Pictures and latents of a VAE of pictures."""
+
+    vae: Any
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of one latent."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """(B, n C', H / factor, W / factor) of (B, n C, H, W) from -1 to 1, where the VAE takes C at once.
+
+        The middle of the VAE's distribution, not a sample of it.  Raises ShapeError.
+        """
+        takes, size = int(self.vae.config.in_channels), self.factor
+        if pictures.ndim != 4 or pictures.shape[1] % takes or any(n % size for n in pictures.shape[-2:]):
+            raise ShapeError.expected(
+                "picture to encode", f"(B, n {takes}, H, W), sides multiples of {size}", tuple(pictures.shape)
+            )
+        coded = self.vae.encode(pictures.reshape(-1, takes, *pictures.shape[-2:]).to(self.vae.dtype))
+        latents = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
+        shift, scale = self._scaling()
+        latents = ((latents - shift) * scale).to(pictures.dtype)
+        return latents.reshape(len(pictures), -1, *latents.shape[-2:])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, n C, H, W), about -1 to 1, of (B, n C', H / factor, W / factor).  Raises ShapeError."""
+        takes = int(self.vae.config.latent_channels)
+        if latents.ndim != 4 or latents.shape[1] % takes:
+            raise ShapeError.expected("latents", f"(B, n {takes}, H, W)", tuple(latents.shape))
+        shift, scale = self._scaling()
+        flat = latents.reshape(-1, takes, *latents.shape[-2:]) / scale + shift
+        pictures = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0].to(latents.dtype)
+        return pictures.reshape(len(latents), -1, *pictures.shape[-2:])
+
+    def _scaling(self) -> tuple[float, float]:
+        config = self.vae.config
+        return float(config.get("shift_factor") or 0.0), float(config.get("scaling_factor") or 1.0)
 
 
 class DiffusersModel:
@@ -110,7 +165,7 @@ class DiffusersModel:
     @property
     def factor(self) -> int:
         """Pixels a side of one latent."""
-        return 1 if self.vae is None else 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return 1 if self.vae is None else Coder(self.vae).factor
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> DiffusersModel:
         """Move the networks; itself."""
@@ -131,17 +186,7 @@ class DiffusersModel:
 
     def clean_until(self, noisy: Tensor, t: Tensor, until: Tensor, condition: Condition = NOTHING) -> Tensor:
         """See `samplers.FlowMap`.  The step is told as the class embedding where the network has one of numbers."""
-        told = self._predict(noisy, t, until, condition)
-        a, s = (rate.view(-1, 1, 1, 1) for rate in self.rates(t))
-        match self.schedule.prediction:
-            case "epsilon":
-                return (noisy - s * told) / a
-            case "v_prediction":
-                return a * noisy - s * told
-            case "flow_prediction":
-                return noisy - s * told
-            case _:
-                return told
+        return self.schedule.clean(noisy, t, self._predict(noisy, t, until, condition))
 
     @property
     def steps_known(self) -> bool:
@@ -192,41 +237,13 @@ class DiffusersModel:
             raise ShapeError.expected("maps of the ControlNet", str(shape), tuple(maps.shape))
         return maps.expand(shape)
 
-    # --- pictures and latents
-
     def encode(self, pictures: Tensor) -> Tensor:
-        """(B, n C', H / factor, W / factor) of (B, n C, H, W) from -1 to 1, where the VAE takes C at once.
-
-        The middle of the VAE's distribution, not a sample of it.  Raises ShapeError.
-        """
-        if self.vae is None:
-            return pictures
-        takes, size = int(self.vae.config.in_channels), self.factor
-        if pictures.ndim != 4 or pictures.shape[1] % takes or any(n % size for n in pictures.shape[-2:]):
-            raise ShapeError.expected(
-                "picture to encode", f"(B, n {takes}, H, W), sides multiples of {size}", tuple(pictures.shape)
-            )
-        coded = self.vae.encode(pictures.reshape(-1, takes, *pictures.shape[-2:]).to(self.vae.dtype))
-        latents = coded.latent_dist.mode() if hasattr(coded, "latent_dist") else coded.latents
-        shift, scale = self._scaling()
-        latents = ((latents - shift) * scale).to(pictures.dtype)
-        return latents.reshape(len(pictures), -1, *latents.shape[-2:])
+        """See `Coder`; pictures as they are without a VAE."""
+        return pictures if self.vae is None else Coder(self.vae).encode(pictures)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(B, n C, H, W), about -1 to 1, of (B, n C', H / factor, W / factor).  Raises ShapeError."""
-        if self.vae is None:
-            return latents
-        takes = int(self.vae.config.latent_channels)
-        if latents.ndim != 4 or latents.shape[1] % takes:
-            raise ShapeError.expected("latents", f"(B, n {takes}, H, W)", tuple(latents.shape))
-        shift, scale = self._scaling()
-        flat = latents.reshape(-1, takes, *latents.shape[-2:]) / scale + shift
-        pictures = self.vae.decode(flat.to(self.vae.dtype), return_dict=False)[0].to(latents.dtype)
-        return pictures.reshape(len(latents), -1, *pictures.shape[-2:])
-
-    def _scaling(self) -> tuple[float, float]:
-        config = self.vae.config
-        return float(config.get("shift_factor") or 0.0), float(config.get("scaling_factor") or 1.0)
+        """See `Coder`; latents as they are without a VAE."""
+        return latents if self.vae is None else Coder(self.vae).decode(latents)
 
 
 def guidance_embedding(scale: float, size: int) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.pictures.detail import detailed
 from relight.diffusion.pictures.geometry import Geometry, resized
 from relight.diffusion.pictures.hints import radiance_hints
-from relight.diffusion.pictures.relighters import NewLight, RelighterError, box, checked, rays
+from relight.diffusion.pictures.relighters import NewLight, RelighterError, Shown, box, checked, full_size, rays
 from relight.plugins import PluginError, load_target
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.lights import Surroundings
@@ -44,40 +45,78 @@ class PublicRelighter:
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
-        size = SIZES[self.name]
         top, left, height, width = box(geometry.mask)
         part = geometry.cropped(top, left, height, width)
         crop = picture[top : top + height, left : left + width]
-        scale = size / max(height, width)
-        small = part.resized(max(8, round(height * scale)), max(8, round(width * scale)))
-        shown = _squared(resized(crop, *small.size), size)
-        mask = _squared(small.mask[..., None].float(), size)
-        made = self._made(2 * shown - 1, mask, small, light, Generator().manual_seed(seed))
-        rows, columns = small.size
-        after = srgb_to_linear(0.5 + 0.5 * made[0].permute(1, 2, 0)[:rows, :columns])
-        full = detailed(srgb_to_linear(crop), after, part, CHANGE, self.detail)
+        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seeds=[seed])
         out = picture.clone()
-        inside = torch.where(part.mask[..., None], linear_to_srgb(full.clamp(0, 1)), crop)
-        out[top : top + height, left : left + width] = inside
+        out[top : top + height, left : left + width] = full_size(crop, after, part, self.change, self.detail)
         return out
 
-    def _made(self, picture: Tensor, mask: Tensor, small: Geometry, light: NewLight, generator: Generator) -> Tensor:
-        """(1, 3, size, size), -1 to 1, of (1, 3, size, size) and (1, 1, size, size)."""
-        words = "" if light.description is None else light.description.words()
+    @property
+    def size(self) -> int:
+        """See `Painter`."""
+        return SIZES[self.name]
+
+    @property
+    def change(self) -> int:
+        """See `Painter`."""
+        return CHANGE
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """See `Painter`."""
+        return self.model.denoiser.network
+
+    def painted(
+        self,
+        shown: Sequence[Shown],
+        *,
+        seeds: Sequence[int] = (0,),
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """See `Painter`; neighbours whose light is told alike go through the network together."""
+        rows, columns = shown[0].geometry.size
+        # What is smaller than the model is used to is enlarged for it.
+        scale = self.size / max(rows, columns)
+        large = (max(8, round(rows * scale)), max(8, round(columns * scale)))
+        out = []
+        for (words, side), group in groupby(shown, lambda one: (_words(one.light), side_of(one.light))):
+            frames = list(group)
+            made = self._made(frames, large, words, side, Generator().manual_seed(seeds[0]))
+            out += [resized(p.permute(1, 2, 0)[: large[0], : large[1]], rows, columns) for p in made]
+        return srgb_to_linear((0.5 + 0.5 * torch.stack(out)).clamp(0, 1))
+
+    def _made(
+        self, frames: Sequence[Shown], large: tuple[int, int], words: str, side: str | None, generator: Generator
+    ) -> Tensor:
+        """(F, 3, size, size), -1 to 1; what is right of or below (h, w) `large` is not meant."""
+        size, shapes = self.size, [one.geometry.resized(*large) for one in frames]
+        picture = torch.cat([2 * _squared(linear_to_srgb(resized(one.picture, *large)), size) - 1 for one in frames])
+        mask = torch.cat([_squared(shape.mask[..., None].float(), size) for shape in shapes])
         if self.name.startswith("ic-light"):
-            behind = None
-            if self.name.endswith("fbc") and light.background is not None:
-                behind = 2 * resized(light.background, *picture.shape[2:]).permute(2, 0, 1)[None] - 1
-            side = None if behind is not None else side_of(light)
+            behind, first = None, frames[0].light.background
+            if self.name.endswith("fbc") and first is not None:
+                grounds = [one.light.background if one.light.background is not None else first for one in frames]
+                behind = torch.stack([2 * resized(ground, size, size).permute(2, 0, 1) - 1 for ground in grounds])
+                side = None
             return self.model.relight(picture * mask, words, background=behind, light=side, generator=generator)
         if self.name == "dilightnet":
-            drawn = radiance_hints(small.surface, small.seeing(light.lights), rays(small, light.lights))
-            hints = torch.cat([small.spread((h * light.exposure).clamp(0, 1)) for h in drawn], -1)
-            hints = linear_to_srgb(_squared(hints, picture.shape[2]))
-            return self.model.relight(picture, mask, hints, words, generator=generator)
+            drawn = []
+            for one, small in zip(frames, shapes, strict=True):
+                lights = one.light.lights
+                hints = radiance_hints(small.surface, small.seeing(lights), rays(small, lights))
+                exposed = torch.cat([small.spread((h * one.light.exposure).clamp(0, 1)) for h in hints], -1)
+                drawn.append(linear_to_srgb(_squared(exposed, size)))
+            return self.model.relight(picture, mask, torch.cat(drawn), words, generator=generator)
         pictures: Any = load_target("relight.diffusion.public.neural_gaffer:light_pictures", self.name)
-        log, clipped = pictures(_around(light, small), picture.shape[2])
+        told = [pictures(_around(one.light, small), size) for one, small in zip(frames, shapes, strict=True)]
+        log, clipped = (torch.cat(parts) for parts in zip(*told, strict=True))
         return self.model.relight(picture, log, clipped, generator=generator)
+
+
+def _words(light: NewLight) -> str:
+    return "" if light.description is None else light.description.words()
 
 
 def side_of(light: NewLight) -> str | None:
