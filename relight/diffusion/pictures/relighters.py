@@ -60,7 +60,7 @@ class ImageRelighter(Protocol):
 
 def metered(picture: Tensor, geometry: Geometry, lights: tuple[Light, ...]) -> float:
     """The exposure under which the subject of a (H, W, 3) sRGB picture stays about as bright as it is."""
-    small = _working(geometry, 64)
+    small = working(geometry, 64)
     bright = luminance(srgb_to_linear(picture[geometry.mask])).mean()
     surface = small.surface
     mean = luminance(matte(surface, small.seeing(lights), rays(small, lights))).mean()
@@ -82,8 +82,22 @@ def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     highlights and cast shadows.
     """
     bright = luminance(linear).clamp_min(1e-3)
-    values = torch.cat([basis(geometry.normal[geometry.mask], 2), geometry.open.mean(1, keepdim=True) * 2], 1)
+    values = light_basis(geometry)
+    shading = (values @ light_in(bright, values)).clamp_min(0.15 * bright.mean())
+    paint = linear / shading[:, None]
+    scale = ALBEDO / luminance(paint).mean().clamp_min(1e-6)
+    return (paint * scale).clamp(0.01, 0.95), shading / scale
+
+
+def light_basis(geometry: Geometry) -> Tensor:
+    """(N, 10) of the mask's points: what light is a linear function of, roughly, on surfaces of one paint."""
+    return torch.cat([basis(geometry.normal[geometry.mask], 2), geometry.open.mean(1, keepdim=True) * 2], 1)
+
+
+def light_in(bright: Tensor, values: Tensor) -> Tensor:
+    """(10,) that (N, 10) `light_basis` has to be multiplied with for (N,) luminance, most of which is of like paint."""
     shading = bright.mean().expand_as(bright)
+    found = values.new_zeros(values.shape[1])
     for _ in range(12):
         # Relative errors, large ones no more than linearly, so that dark paint isn't taken for shade.
         off = (bright / shading).log()
@@ -93,9 +107,7 @@ def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         ridge[0, 0] *= 1e-3
         found = torch.linalg.solve(normal_matrix + ridge, (values * weight[:, None]).mT @ bright)
         shading = (values @ found).clamp_min(0.15 * bright.mean())
-    paint = linear / shading[:, None]
-    scale = ALBEDO / luminance(paint).mean().clamp_min(1e-6)
-    return (paint * scale).clamp(0.01, 0.95), shading / scale
+    return found
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,8 @@ class ShadingRelighter:
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
-        small = _working(geometry, self.size)
-        linear = _small_picture(picture, geometry, small)
+        small = working(geometry, self.size)
+        linear = small_picture(picture, geometry, small)
         paint, _ = base_color(linear[small.mask], small)
         received = matte(small.surface, small.seeing(light.lights), rays(small, light.lights))
         after = small.spread(paint * received * light.exposure)
@@ -156,8 +168,8 @@ class PriorRelighter:
 
     def small(self, picture: Tensor, geometry: Geometry, light: NewLight, seed: int) -> Tensor:
         """(h, w, 3) linear: what the network paints."""
-        small = _working(geometry, self.size)
-        photo = linear_to_srgb(_small_picture(picture, geometry, small)) * small.mask[..., None]
+        small = working(geometry, self.size)
+        photo = linear_to_srgb(small_picture(picture, geometry, small)) * small.mask[..., None]
         surface, tracer = small.surface, rays(small, light.lights)
         hints = radiance_hints(surface, small.seeing(light.lights), tracer)
         drawn = torch.cat([small.spread(shown(hint, light.exposure)) for hint in hints], -1)
@@ -236,7 +248,8 @@ def checked(picture: Tensor, geometry: Geometry) -> None:
         raise RelighterError("relight: the mask is empty, so there is nothing to relight; give another")
 
 
-def _working(geometry: Geometry, size: int) -> Geometry:
+def working(geometry: Geometry, size: int) -> Geometry:
+    """The geometry at no more than `size` pixels of its longer side; its mask is never empty."""
     scale = min(1.0, size / max(geometry.size))
     height, width = geometry.size
     small = geometry.resized(max(2, round(height * scale)), max(2, round(width * scale)))
@@ -244,8 +257,8 @@ def _working(geometry: Geometry, size: int) -> Geometry:
     return small if bool(small.mask.any()) else replace(small, mask=torch.ones_like(small.mask))
 
 
-def _small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tensor:
-    """(h, w, 3) linear, without what is beside the subject."""
+def small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tensor:
+    """(h, w, 3) linear of (H, W, 3) sRGB, without what is beside the subject."""
     mask = geometry.mask[..., None].float()
     return resized(srgb_to_linear(picture) * mask, *small.size) / resized(mask, *small.size).clamp_min(1e-3)
 
