@@ -166,7 +166,13 @@ def _unmixed(picture: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         mean = torch.where(near[..., 6:] > 1e-3, mean, picture)
         behind = torch.where(near[..., 6:] < 1 - 1e-3, behind, picture).clamp(0, 1)
         front = (mean + share * (picture - share * mean - (1 - share) * behind)).clamp(0, 1)
-    return front, torch.where(share > LEAST, behind, picture)
+    behind = torch.where(share > LEAST, behind, picture)
+    # The nearest colours that mix to the picture exactly.
+    left = (picture - torch.lerp(behind, front, share)) / (share.square() + (1 - share).square())
+    behind = (behind + (1 - share) * left).clamp(0, 1)
+    front = torch.where(share > LEAST, (picture - (1 - share) * behind) / share.clamp_min(LEAST), picture).clamp(0, 1)
+    own = (picture - share * front) / (1 - share).clamp_min(LEAST)
+    return front, torch.where(share < 1 - LEAST, own, behind).clamp(0, 1)
 
 
 def _mean(values: Tensor, reach: int) -> Tensor:

@@ -40,8 +40,10 @@ DARKEST, BRIGHTEST = 0.2, 2.5
 """Of mean shading: the old light is nowhere taken to be less, or noise in shadows would be multiplied, nor more."""
 ENOUGH = 150
 """Small pixels of skin that light is read off."""
-MOST = 8.0
-"""By which a pixel is made brighter or darker, at most."""
+DIMMEST, BRIGHTENED = 1 / 60, 8.0
+"""By which a pixel is made darker or brighter, at most."""
+KNEE = 0.7
+"""Linear value from which what gets brighter is rolled off instead of clipped: white skin is the first thing seen."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class PortraitRelighter:
     """
 
     faces: tuple[Face, ...] = ()
-    size: int = 192
+    size: int = 160
     refiner: ImageRelighter | None = None
     share: float = 0.0
     gloss: float = 1.0
@@ -80,7 +82,7 @@ class PortraitRelighter:
             factor = factor + self.share * (self._refined(picture, geometry, light, seed) - factor)
             added = added * (1 - self.share)
         after = ((linear + FLOOR) * factor.exp() - FLOOR).clamp_min(0) + added
-        return torch.where(geometry.mask[..., None], linear_to_srgb(after.clamp(0, 1)), picture)
+        return torch.where(geometry.mask[..., None], linear_to_srgb(_rolled_off(after, linear)), picture)
 
     def _change(
         self, old: _OldLight, picture: Tensor, geometry: Geometry, on_skin: Tensor, light: NewLight
@@ -92,7 +94,7 @@ class PortraitRelighter:
         received = matte(surface, lights, tracer) * exposure
         before = small_picture(picture, geometry, small)[small.mask]
         after = before / old.shading(small)[:, None] * received
-        factor = ((after + FLOOR) / (before + FLOOR)).clamp(1 / MOST, MOST).log()
+        factor = ((after + FLOOR) / (before + FLOOR)).clamp(DIMMEST, BRIGHTENED).log()
         share = _share(on_skin, small)
         oil = replace(
             surface,
@@ -111,7 +113,7 @@ class PortraitRelighter:
         made = srgb_to_linear(self.refiner.relit(picture, geometry, light, seed=seed))
         source = srgb_to_linear(picture)
         made = colours_kept(source, made, geometry.mask, self.keep_colours) if self.keep_colours else made
-        return ((made + FLOOR) / (source + FLOOR)).clamp(1 / MOST, MOST).log()
+        return ((made + FLOOR) / (source + FLOOR)).clamp(DIMMEST, BRIGHTENED).log()
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,14 @@ class _OldLight:
     def shading(self, small: Geometry) -> Tensor:
         """(N,) of the mask's points."""
         return (light_basis(small) @ self.coefficients).clamp(DARKEST * self.mean, BRIGHTEST * self.mean)
+
+
+def _rolled_off(after: Tensor, before: Tensor) -> Tensor:
+    """(H, W, 3) below 1, of one hue; what was bright in (H, W, 3) before may stay so."""
+    most = after.amax(-1, keepdim=True).clamp_min(1e-6)
+    knee = before.amax(-1, keepdim=True).clamp(KNEE, 0.999)
+    soft = knee + (1 - knee) * (1 - torch.exp(-(most - knee) / (1 - knee)))
+    return (after * torch.where(most > knee, soft / most, 1.0)).clamp(0, 1)
 
 
 def _share(on_skin: Tensor, small: Geometry) -> Tensor:
