@@ -65,7 +65,7 @@ ALLOWED: dict[tuple[str, str], str] = {}
 """Single imports against the table, and why."""
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "cv2": ("images.py", "views.py"),
+    "cv2": ("images.py", "views.py", "diffusion/portrait/networks.py"),
     "diffusers": ("diffusion/",),
     "peft": ("diffusion/",),
     "huggingface_hub": ("diffusion/public/place.py",),
@@ -85,7 +85,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pycolmap": ("data/sfm.py",),
     "pytorch3d": ("render/backends/mesh_pytorch3d.py",),
     "ray": (),
-    "scipy": ("stages/radiance.py", "fit/graph.py", "fit/patch.py", "testing/"),
+    "scipy": ("stages/radiance.py", "fit/graph.py", "fit/patch.py", "diffusion/portrait/matting.py", "testing/"),
     "transformers": ("fit/teachers/transformer.py", "diffusion/public/"),
     "trimesh": ("data/models.py",),
     "viser": (),

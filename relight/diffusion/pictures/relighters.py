@@ -60,7 +60,7 @@ class ImageRelighter(Protocol):
 
 def metered(picture: Tensor, geometry: Geometry, lights: tuple[Light, ...]) -> float:
     """The exposure under which the subject of a (H, W, 3) sRGB picture stays about as bright as it is."""
-    small = working(geometry, 64)
+    small = _working(geometry, 64)
     bright = luminance(srgb_to_linear(picture[geometry.mask])).mean()
     surface = small.surface
     mean = luminance(matte(surface, small.seeing(lights), rays(small, lights))).mean()
@@ -123,8 +123,8 @@ class ShadingRelighter:
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
-        small = working(geometry, self.size)
-        linear = small_picture(picture, geometry, small)
+        small = _working(geometry, self.size)
+        linear = _small_picture(picture, geometry, small)
         paint, _ = base_color(linear[small.mask], small)
         received = matte(small.surface, small.seeing(light.lights), rays(small, light.lights))
         after = small.spread(paint * received * light.exposure)
@@ -168,8 +168,8 @@ class PriorRelighter:
 
     def small(self, picture: Tensor, geometry: Geometry, light: NewLight, seed: int) -> Tensor:
         """(h, w, 3) linear: what the network paints."""
-        small = working(geometry, self.size)
-        photo = linear_to_srgb(small_picture(picture, geometry, small)) * small.mask[..., None]
+        small = _working(geometry, self.size)
+        photo = linear_to_srgb(_small_picture(picture, geometry, small)) * small.mask[..., None]
         surface, tracer = small.surface, rays(small, light.lights)
         hints = radiance_hints(surface, small.seeing(light.lights), tracer)
         drawn = torch.cat([small.spread(shown(hint, light.exposure)) for hint in hints], -1)
@@ -248,8 +248,7 @@ def checked(picture: Tensor, geometry: Geometry) -> None:
         raise RelighterError("relight: the mask is empty, so there is nothing to relight; give another")
 
 
-def working(geometry: Geometry, size: int) -> Geometry:
-    """The geometry at no more than `size` pixels of its longer side; its mask is never empty."""
+def _working(geometry: Geometry, size: int) -> Geometry:
     scale = min(1.0, size / max(geometry.size))
     height, width = geometry.size
     small = geometry.resized(max(2, round(height * scale)), max(2, round(width * scale)))
@@ -257,8 +256,8 @@ def working(geometry: Geometry, size: int) -> Geometry:
     return small if bool(small.mask.any()) else replace(small, mask=torch.ones_like(small.mask))
 
 
-def small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tensor:
-    """(h, w, 3) linear of (H, W, 3) sRGB, without what is beside the subject."""
+def _small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tensor:
+    """(h, w, 3) linear, without what is beside the subject."""
     mask = geometry.mask[..., None].float()
     return resized(srgb_to_linear(picture) * mask, *small.size) / resized(mask, *small.size).clamp_min(1e-3)
 
@@ -281,3 +280,10 @@ def box(mask: Tensor) -> tuple[int, int, int, int]:
     bottom = min(mask.shape[0], int(rows[-1]) + 1 + margin)
     right = min(mask.shape[1], int(columns[-1]) + 1 + margin)
     return top, left, bottom - top, right - left
+
+
+def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
+    """(N, 3) linear values of the mask's points, of a (H, W, 3) sRGB picture, and the shape, at no more than `size` pixels
+    of the longer side; its mask is never empty."""
+    small = _working(geometry, size)
+    return _small_picture(picture, geometry, small)[small.mask], small

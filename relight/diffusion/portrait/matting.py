@@ -5,6 +5,7 @@ A network says roughly where people are; along the edge, colours decide (closed-
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ class Cut:
         return torch.lerp(self.behind if background is None else background, front, self.alpha[..., None])
 
 
-def cut_out(picture: Tensor, faces: list[Face]) -> Cut:
+def cut_out(picture: Tensor, faces: Sequence[Face]) -> Cut:
     """Of (H, W, 3) sRGB.  faces: of `networks.faces`; with none, edges are coarser.  Raises RelightError if there is
     nobody.
     """
@@ -73,7 +74,7 @@ def with_alpha(picture: Tensor, alpha: Tensor) -> Cut:
     return Cut(alpha, *_unmixed(picture, alpha))
 
 
-def whereabouts(picture: Tensor, faces: list[Face]) -> Tensor:
+def whereabouts(picture: Tensor, faces: Sequence[Face]) -> Tensor:
     """(H, W) 0 to 1 of (H, W, 3) sRGB: the network's word of the whole, and again of each head from nearer."""
     height, width = picture.shape[:2]
     out = coverage(picture)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from relight.diffusion.pictures.detail import FLOOR, colours_kept, upsampled
 from relight.diffusion.pictures.geometry import Geometry, resized
@@ -21,8 +22,7 @@ from relight.diffusion.pictures.relighters import (
     light_basis,
     light_in,
     rays,
-    small_picture,
-    working,
+    shrunk,
 )
 from relight.diffusion.portrait.networks import Face
 from relight.diffusion.portrait.shape import skin
@@ -40,6 +40,9 @@ DARKEST, BRIGHTEST = 0.2, 2.5
 """Of mean shading: the old light is nowhere taken to be less, or noise in shadows would be multiplied, nor more."""
 ENOUGH = 150
 """Small pixels of skin that light is read off."""
+SCATTER = 0.02
+"""Of a face's size: how far light goes in skin, some millimetres (Jensen et al., SIGGRAPH 2001); it also hides that few
+directions of the sky tell where shadows end."""
 DIMMEST, BRIGHTENED = 1 / 60, 8.0
 """By which a pixel is made darker or brighter, at most."""
 KNEE = 0.7
@@ -52,20 +55,20 @@ class PortraitRelighter:
 
     faces: as found in the picture.  size: pixels of the longer side at which light is worked out, of the whole and of
     each head.  refiner: whose change of light is mixed in, by `share` from 0 to 1; None for none.  gloss: of skin, 1 as
-    measured.  keep_colours: of hues, against a refiner that makes some up.
+    measured; what the photograph shows stays in it.  keep_colours: of hues, against a refiner that makes some up.
     """
 
     faces: tuple[Face, ...] = ()
     size: int = 160
     refiner: ImageRelighter | None = None
     share: float = 0.0
-    gloss: float = 1.0
+    gloss: float = 0.5
     keep_colours: float = 1.0
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
         checked(picture, geometry)
-        linear, on_skin = srgb_to_linear(picture), skin(geometry.size, list(self.faces)) & geometry.mask
+        linear, on_skin = srgb_to_linear(picture), skin(geometry.size, self.faces) & geometry.mask
         whole = _OldLight.of(picture, geometry, on_skin, self.size)
         factor, added = self._change(whole, picture, geometry, on_skin, light)
         for face in self.faces:
@@ -88,14 +91,16 @@ class PortraitRelighter:
         self, old: _OldLight, picture: Tensor, geometry: Geometry, on_skin: Tensor, light: NewLight
     ) -> tuple[Tensor, Tensor]:
         """(H, W, 3) logarithm of the factor, and (H, W, 3) gloss."""
-        small = working(geometry, self.size)
+        before, small = shrunk(picture, geometry, self.size)
         lights, surface, tracer = small.seeing(light.lights), small.surface, rays(small, light.lights)
         exposure = light.exposure * ALBEDO / old.albedo
+        share = _share(on_skin, small)
         received = matte(surface, lights, tracer) * exposure
-        before = small_picture(picture, geometry, small)[small.mask]
+        if self.faces:
+            reach = SCATTER * self.faces[0].size * small.size[1] / geometry.size[1]
+            received = torch.lerp(received, _scattered(received, share, small, reach), share[:, None])
         after = before / old.shading(small)[:, None] * received
         factor = ((after + FLOOR) / (before + FLOOR)).clamp(DIMMEST, BRIGHTENED).log()
-        share = _share(on_skin, small)
         oil = replace(
             surface,
             base_color=torch.zeros_like(surface.normal),
@@ -127,8 +132,7 @@ class _OldLight:
     @staticmethod
     def of(picture: Tensor, geometry: Geometry, on_skin: Tensor, size: int) -> _OldLight:
         """Read off skin, whose paint is much the same all over; off everything if there is too little of it."""
-        small = working(geometry, size)
-        linear = small_picture(picture, geometry, small)[small.mask]
+        linear, small = shrunk(picture, geometry, size)
         bright, values = luminance(linear).clamp_min(1e-3), light_basis(small)
         told = _share(on_skin, small) > 0.9
         if int(told.sum()) < ENOUGH:
@@ -150,6 +154,18 @@ def _rolled_off(after: Tensor, before: Tensor) -> Tensor:
     knee = before.amax(-1, keepdim=True).clamp(KNEE, 0.999)
     soft = knee + (1 - knee) * (1 - torch.exp(-(most - knee) / (1 - knee)))
     return (after * torch.where(most > knee, soft / most, 1.0)).clamp(0, 1)
+
+
+def _scattered(received: Tensor, share: Tensor, small: Geometry, reach: float) -> Tensor:
+    """(N, 3) means over skin within `reach` pixels, of (N, 3) and its share (N,) of the mask's points."""
+    side = round(reach)
+    if side < 1:
+        return received
+    planes = small.spread(torch.cat([received * share[:, None], share[:, None]], 1)).permute(2, 0, 1)[None]
+    for _ in range(2):
+        planes = avg_pool2d(planes, 2 * side + 1, 1, side)
+    mean = planes[0].permute(1, 2, 0)[small.mask]
+    return mean[:, :3] / mean[:, 3:].clamp_min(1e-4)
 
 
 def _share(on_skin: Tensor, small: Geometry) -> Tensor:

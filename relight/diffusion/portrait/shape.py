@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from relight.diffusion.pictures.geometry import FOV, Geometry, from_maps, level_camera, resized
+from relight.diffusion.pictures.geometry import Geometry, from_maps, level_camera, resized
 from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.portrait.networks import Face
+from relight.geometry.camera import Camera
 from relight.vectors import unit
 
 GRID = 256
@@ -25,11 +28,12 @@ RELIEF = 0.12
 """Of cloth, see `outline.RELIEF`: skin and prints aren't relief."""
 
 
-def person(picture: Tensor, mask: Tensor, faces: list[Face], fov: float = FOV) -> Geometry:
-    """Of (H, W, 3) sRGB.  mask: (H, W) bool, the person.  fov: degrees, of the longer side.  Without faces it is what the
-    outline says.
+def person(picture: Tensor, mask: Tensor, faces: Sequence[Face], camera: Camera | None = None) -> Geometry:
+    """Of (H, W, 3) sRGB.  mask: (H, W) bool, the person.  camera: None for one that looks level.  Without faces it is what
+    the outline says.  How far away it is, is made up: about 1.
     """
     height, width = mask.shape
+    taken_by = camera or level_camera(height, width)
     scale = min(1.0, GRID / max(height, width))
     size = (max(4, round(height * scale)), max(4, round(width * scale)))
     inside = resized(mask[..., None].float(), *size)[..., 0] >= 0.5
@@ -38,7 +42,7 @@ def person(picture: Tensor, mask: Tensor, faces: list[Face], fov: float = FOV) -
     shown = [face for face in faces if bool(inside[_pixel(face.middle * scale, size)])]
     whole = estimated(resized(picture, *size), inside, RELIEF if shown else 0.5 * RELIEF)
     normal = whole.normal @ whole.world_from_viewer
-    camera = level_camera(*size, fov)
+    camera = taken_by.resized(size[1], size[0])
     if shown:
         normal = _chest(normal, from_maps(inside, normal=normal, camera=camera).depth * camera.fx, shown, scale)
     depth = from_maps(inside, normal=normal, camera=camera).depth
@@ -59,10 +63,10 @@ def person(picture: Tensor, mask: Tensor, faces: list[Face], fov: float = FOV) -
             shift = (depth - nearer)[above].median()
             depth = torch.lerp(depth, (nearer + shift).clamp_min(0.05), (3 * share[..., 0]).clamp_max(1))
     full = unit(resized(normal, height, width)), resized(depth[..., None], height, width)[..., 0]
-    return from_maps(mask, normal=full[0], depth=full[1], camera=level_camera(height, width, fov))
+    return from_maps(mask, normal=full[0], depth=full[1], camera=taken_by)
 
 
-def skin(size: tuple[int, int], faces: list[Face]) -> Tensor:
+def skin(size: tuple[int, int], faces: Sequence[Face]) -> Tensor:
     """(H, W) bool: within the outlines of faces."""
     found = torch.zeros(size, dtype=torch.bool)
     for face in faces:
@@ -123,7 +127,7 @@ def _fading(there: Tensor, reach: float) -> Tensor:
     return weight * weight * (3 - 2 * weight)
 
 
-def _chest(normal: Tensor, depth: Tensor, faces: list[Face], scale: float) -> Tensor:
+def _chest(normal: Tensor, depth: Tensor, faces: Sequence[Face], scale: float) -> Tensor:
     """Viewer's normals, of bodies below chins that level out instead of coming ever nearer.  depth: (H, W) pixels."""
     size = tuple(depth.shape)
     chin, widest = float(faces[0].points[:, 1].max()) * scale, faces[0].size * scale
