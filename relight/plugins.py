@@ -34,6 +34,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "compress": "relight.stages.compress:Compress",
             "features": "relight.stages.features:Features",
             "select": "relight.stages.select:Select",
+            "panorama": "relight.stages.panorama:Panorama",
+            "portrait": "relight.stages.portrait:Portrait",
             **{name: f"relight.stages.edits:{cls}" for name, cls in _EDITS.items()},
         },
         "backends": {},
