@@ -16,7 +16,7 @@ from relight.render.tracing import MeshTracer, create_tracer
 from relight.shading.surface import Surface
 from relight.vectors import unit
 
-GRID = 320
+GRID = 200
 """Rings of the head; twice as many points each."""
 SKIN, LIPS, WHITE, IRIS, BROW = (0.50, 0.32, 0.24), (0.40, 0.15, 0.13), (0.62, 0.60, 0.58), (0.05, 0.03, 0.02), 0.12
 HAIR, CLOTH = (0.06, 0.04, 0.03), (0.10, 0.14, 0.30)

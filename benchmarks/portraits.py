@@ -24,7 +24,7 @@ from benchmarks.record import RESULTS, record
 from relight.data.environments import load_environment
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.pictures.geometry import resized
+from relight.diffusion.pictures.geometry import Geometry, resized
 from relight.diffusion.pictures.lumos.light_fit import light_of
 from relight.diffusion.pictures.lumos.scores import angle, likeness, means
 from relight.diffusion.pictures.lumos.shots import Shot
@@ -113,11 +113,14 @@ def heads(count: int) -> dict[str, list[dict[str, float]]]:
         generator = Generator().manual_seed(number)
         shot = portrait(224, yaw=(number % 3 - 1) * 0.35)
         before, _ = _pictured(shot, _drawn(generator))
-        truth, light = _pictured(shot, _drawn(generator))
-        known = light_of(truth, shot, light.exposure)
-        for label, made in _made(before, light, prior).items():
+        said = _drawn(generator)
+        truth, exposure = _pictured(shot, said)
+        known = light_of(truth, shot, exposure)
+        # Relighters are told exposures as if the mean albedo were ALBEDO.
+        told = exposure * float(luminance(shot.surface.base_color).mean()) / ALBEDO
+        for label, made in _made(before, said, told, prior).items():
             row = likeness(made, truth, shot.geometry.mask)
-            found = light_of(made, shot, light.exposure)
+            found = light_of(made, shot, exposure)
             rows.setdefault(label, []).append({**row, "light, degrees": angle(found.direction, known.direction)})
         print(number, {label: found[-1] for label, found in rows.items()}, flush=True)
     return rows
@@ -131,24 +134,28 @@ def _drawn(generator: Generator) -> LightDescription:
     return LightDescription(way, hardness=0.35 + 0.2 * hard)
 
 
-def _pictured(shot: Shot, said: LightDescription) -> tuple[Tensor, NewLight]:
+def _pictured(shot: Shot, said: LightDescription) -> tuple[Tensor, float]:
+    """A picture of the head before a wall, and its exposure."""
     geometry = shot.geometry
     lights = said.lights(geometry.world_from_viewer, geometry.middle, geometry.radius)
     exposure = KEY / ALBEDO / shot.received(lights)
     drawn = shot.drawn(lights, exposure, FastMonteCarlo(64))
-    return torch.where(geometry.mask[..., None], drawn, torch.tensor(WALL)), NewLight(lights, exposure, said)
+    return torch.where(geometry.mask[..., None], drawn, torch.tensor(WALL)), exposure
 
 
-def _made(before: Tensor, light: NewLight, prior: ImageRelighter) -> dict[str, Tensor]:
-    """Nothing is told but the picture: cut and shape are found."""
-    outline = estimated(before, subject(before))
-    sitting = Sitting.of(before)
+def _made(before: Tensor, said: LightDescription, exposure: float, prior: ImageRelighter) -> dict[str, Tensor]:
+    """Nothing is told but the picture and the light: cut and shape are found."""
+    outline, sitting = estimated(before, subject(before)), Sitting.of(before)
+
+    def told(shape: Geometry) -> NewLight:
+        return NewLight(said.lights(shape.world_from_viewer, shape.middle, shape.radius), exposure, said)
+
     return {
         "unchanged": before,
-        "relight relight, outline: shading": ShadingRelighter().relit(before, outline, light),
-        "relight relight, outline: prior": prior.relit(before, outline, light),
-        "relight portrait": sitting.lit(light),
-        "relight portrait, half of the prior": sitting.lit(light, refiner=prior, share=0.5),
+        "relight relight, outline: shading": ShadingRelighter().relit(before, outline, told(outline)),
+        "relight relight, outline: prior": prior.relit(before, outline, told(outline)),
+        "relight portrait": sitting.lit(told(sitting.geometry)),
+        "relight portrait, half of the prior": sitting.lit(told(sitting.geometry), refiner=prior, share=0.5),
     }
 
 

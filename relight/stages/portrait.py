@@ -15,6 +15,7 @@ from relight.diffusion.light_words import LightDescription
 from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.hints import sky
 from relight.diffusion.pictures.relighters import ALBEDO, NewLight, create_relighter, exposure_of
+from relight.diffusion.portrait.matting import NobodyError
 from relight.diffusion.portrait.sitting import Sitting
 from relight.errors import MissingPartError, RelightError
 from relight.export.images import write_image
@@ -78,7 +79,7 @@ class Portrait(Stage):
                 raise ValueError(f"text: {error}") from error
 
     def run(self, scene: Scene, job: Job) -> Scene:
-        """Raises MissingPartError without photographs or light, RelightError if nobody is in any of them."""
+        """Raises MissingPartError without photographs or light, NobodyError if nobody is in any of them."""
         if scene.views is None or len(scene.views) == 0:
             raise MissingPartError("portrait: the scene has no photographs")
         chosen = self._chosen(list(scene.views))
@@ -113,7 +114,7 @@ class Portrait(Stage):
             if job.enough():
                 break
         if not people:
-            raise RelightError("portrait: nobody was found in the photographs; choose others by portrait.views")
+            raise NobodyError("portrait: nobody was found in the photographs; choose others by portrait.views")
         return scene
 
     def _chosen(self, views: Sequence[View]) -> list[View]:
@@ -143,7 +144,7 @@ def _sitting(picture: Tensor, alpha: Tensor | None, camera: Camera) -> Sitting |
     """None where nobody is found."""
     try:
         return Sitting.of(picture, alpha, camera)
-    except RelightError:
+    except NobodyError:
         return None
 
 

@@ -32,6 +32,10 @@ LEAST = 0.02
 """Coverage under which a pixel counts as background."""
 
 
+class NobodyError(RelightError):
+    """A picture or a matte with nobody in it."""
+
+
 @dataclass(frozen=True)
 class Cut:
     """alpha: (H, W) 0 to 1.  front, behind: (H, W, 3) sRGB-encoded: picture = alpha front + (1 - alpha) behind; what is
@@ -56,21 +60,20 @@ class Cut:
 
 
 def cut_out(picture: Tensor, faces: Sequence[Face]) -> Cut:
-    """Of (H, W, 3) sRGB.  faces: of `networks.faces`; with none, edges are coarser.  Raises RelightError if there is
-    nobody.
+    """Of (H, W, 3) sRGB.  faces: of `networks.faces`; with none, edges are coarser.  Raises NobodyError.
     """
     rough = whereabouts(picture, faces)
     if not bool((rough > 0.5).any()):
-        raise RelightError("no person found in the picture; say where the subject is with --matte, or with transparency")
+        raise NobodyError("no person found in the picture; say where the subject is with --matte, or with transparency")
     return with_alpha(picture, refined(picture, rough))
 
 
 def with_alpha(picture: Tensor, alpha: Tensor) -> Cut:
-    """Of (H, W, 3) sRGB and its (H, W) alpha, as given by the user, say.  Raises ShapeError, RelightError."""
+    """Of (H, W, 3) sRGB and its (H, W) alpha, as given by the user, say.  Raises ShapeError, NobodyError."""
     if picture.shape[:2] != alpha.shape:
         raise ShapeError.expected("alpha", str(tuple(picture.shape[:2])), tuple(alpha.shape))
     if not bool((alpha > 0.5).any()):
-        raise RelightError("the matte is empty: nothing in it is white, so there is nobody to relight")
+        raise NobodyError("the matte is empty: nothing in it is white, so there is nobody to relight")
     return Cut(alpha, *_unmixed(picture, alpha))
 
 

@@ -93,9 +93,8 @@ class PortraitRelighter:
         """(H, W, 3) logarithm of the factor, and (H, W, 3) gloss."""
         before, small = shrunk(picture, geometry, self.size)
         lights, surface, tracer = small.seeing(light.lights), small.surface, rays(small, light.lights)
-        exposure = light.exposure * ALBEDO / old.albedo
         share = _share(on_skin, small)
-        received = matte(surface, lights, tracer) * exposure
+        received = matte(surface, lights, tracer) * light.exposure
         if self.faces:
             reach = SCATTER * self.faces[0].size * small.size[1] / geometry.size[1]
             received = torch.lerp(received, _scattered(received, share, small, reach), share[:, None])
@@ -108,7 +107,7 @@ class PortraitRelighter:
             specular=CLOTH_SPECULAR + (1 - CLOTH_SPECULAR) * share,
             ior=torch.full_like(share, SKIN_IOR),
         )
-        gloss = shade(oil, lights, SplitSum(), tracer=tracer) * exposure * self.gloss
+        gloss = shade(oil, lights, SplitSum(), tracer=tracer) * (light.exposure * self.gloss * old.skin / SKIN)
         both = upsampled(torch.cat([small.spread(factor), small.spread(gloss)], -1), small, geometry)
         return both[..., :3].clone(), both[..., 3:].clamp_min(0)
 
@@ -123,11 +122,13 @@ class PortraitRelighter:
 
 @dataclass(frozen=True)
 class _OldLight:
-    """coefficients: (10,) of `light_basis` for shading.  mean: of it.  albedo: mean luminance of the subject's."""
+    """coefficients: (10,) of `light_basis` for shading, with which the subject's mean albedo is about ALBEDO, as
+    exposures are told.  mean: of that shading.  skin: median luminance of what skin's albedo would then be.
+    """
 
     coefficients: Tensor
     mean: float
-    albedo: float
+    skin: float
 
     @staticmethod
     def of(picture: Tensor, geometry: Geometry, on_skin: Tensor, size: int) -> _OldLight:
@@ -135,13 +136,13 @@ class _OldLight:
         linear, small = shrunk(picture, geometry, size)
         bright, values = luminance(linear).clamp_min(1e-3), light_basis(small)
         told = _share(on_skin, small) > 0.9
-        if int(told.sum()) < ENOUGH:
-            told = torch.ones_like(told)
+        found = bool(int(told.sum()) >= ENOUGH)
+        told = told if found else torch.ones_like(told)
         coefficients = light_in(bright[told], values[told])
-        old = _OldLight(coefficients, float((values[told] @ coefficients).mean()), 1.0)
-        paint = bright / old.shading(small)
-        scale = (SKIN / paint[told].median()) if not bool(told.all()) else ALBEDO / paint.mean()
-        return _OldLight(coefficients / scale, old.mean / float(scale), float(paint.mean() * scale))
+        old = _OldLight(coefficients, float((values[told] @ coefficients).mean()), SKIN)
+        scale = float(bright.mean() / ALBEDO / old.shading(small).mean())
+        old = _OldLight(coefficients * scale, old.mean * scale, SKIN)
+        return replace(old, skin=float((bright / old.shading(small))[told].median())) if found else old
 
     def shading(self, small: Geometry) -> Tensor:
         """(N,) of the mask's points."""

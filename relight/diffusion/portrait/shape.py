@@ -16,7 +16,7 @@ from relight.vectors import unit
 
 GRID = 256
 """Most pixels a side at which shapes are worked out."""
-STIFF = 1e-3
+STIFF = 0.1
 """Regulariser of the spline through a face's points, which shake a little."""
 SOFT = 0.12
 """Of a face's size: over so much its shape fades into the head's."""
@@ -84,7 +84,7 @@ def spline(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     count = len(points)
     flat = torch.cat([torch.ones(count, 1), at], 1)
     system = torch.zeros(count + 3, count + 3, dtype=torch.float64)
-    system[:count, :count] = _bent(at, at).double() + STIFF * count * torch.eye(count, dtype=torch.float64) * 0.01
+    system[:count, :count] = _bent(at, at).double() + STIFF * torch.eye(count, dtype=torch.float64)
     system[:count, count:], system[count:, :count] = flat.double(), flat.mT.double()
     told = torch.cat([value.double(), torch.zeros(3, dtype=torch.float64)])
     found = torch.linalg.solve(system, told).float()

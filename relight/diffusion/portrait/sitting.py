@@ -28,7 +28,7 @@ class Sitting:
     def of(picture: Tensor, alpha: Tensor | None = None, camera: Camera | None = None) -> Sitting:
         """Of (H, W, 3) sRGB.  alpha: (H, W) that the user gave; it always wins.  camera: see `shape.person`.
 
-        Raises RelightError if nobody is found and no alpha is given.
+        Raises NobodyError if nobody is found and no alpha is given.
         """
         found = tuple(faces(picture))
         cut = cut_out(picture, found) if alpha is None else with_alpha(picture, alpha)
