@@ -1,9 +1,9 @@
 """Portraits: public-domain photographs under real light and before other backgrounds; rendered heads, measured.
 
-    python -m benchmarks.portraits [--heads 8] [--size 640]
+    python -m benchmarks.portraits [--heads 8] [--size 640] [--kept FILE]
 
 Photographs of RELIGHT_DATA/people_video (works of the US government: the White House's of Obama and Biden, NASA's of
-Eileen Collins) under three maps and before three crops of others go to results/pictures/portraits.jpg.  A head made from
+Eileen Collins) under three maps and before three crops of others go to results/pictures/portrait_*.jpg.  A head made from
 formulas, under one known light, is relit to another: degrees between the light that the result shows and that of the
 true picture, both by `lumos.light_fit`, likeness, and seconds go to results/portraits.json.
 """
@@ -11,6 +11,7 @@ true picture, both by `lumos.light_fit`, likeness, and seconds go to results/por
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import time
@@ -51,33 +52,30 @@ PHOTOGRAPHS = ("us_gov_portraits/obama.jpg", "us_gov_portraits/biden.jpg", "us_g
                "skimage/astronaut.png")  # fmt: skip
 MAPS = ("venice_sunset", "studio_small_03", "sunny_vondelpark")
 BACKGROUNDS = ("kloppenheim_05", "vestibule", "dancing_hall")
-ROWS, TILE = 128, 230
+ROWS, TILE, SIZE = 128, 230, 192
+"""Rows of maps, of a picture in a sheet, and pixels of a rendered head."""
 WALL = (0.55, 0.58, 0.62)
 """sRGB of what is behind a rendered head."""
 KEY = 0.2
 
 
-def sheet(size: int) -> tuple[Tensor, list[float]]:
-    """(H, W, 3) all of them, and seconds: of finding and cutting out, and of relighting, a picture."""
-    rows, found, lit = [], 0.0, 0.0
-    for name in PHOTOGRAPHS:
-        picture = read_image(DATA / "people_video" / name).rgb
-        scale = size / max(picture.shape[:2])
-        picture = resized(picture, *(round(n * scale) for n in picture.shape[:2]))
+def sheet(name: str, size: int) -> tuple[float, float]:
+    """Write one photograph in all lights; seconds of finding and cutting out, and of relighting once."""
+    picture = read_image(DATA / "people_video" / name).rgb
+    scale = size / max(picture.shape[:2])
+    picture = resized(picture, *(round(n * scale) for n in picture.shape[:2]))
+    begun = time.perf_counter()
+    sitting = Sitting.of(picture)
+    found = time.perf_counter() - begun
+    tiles, lit = [picture], 0.0
+    for light in [*map(_mapped, MAPS), *(_behind(b, picture) for b in BACKGROUNDS)]:
         begun = time.perf_counter()
-        sitting = Sitting.of(picture)
-        found += time.perf_counter() - begun
-        tiles = [picture]
-        for light in [*map(_mapped, MAPS), *(_behind(b, picture) for b in BACKGROUNDS)]:
-            begun = time.perf_counter()
-            exposed = NewLight(light.lights, _exposure(sitting, light), background=light.background)
-            tiles.append(sitting.lit(exposed))
-            lit += time.perf_counter() - begun
-        rows.append(torch.cat([resized(t, TILE, round(t.shape[1] * TILE / t.shape[0])) for t in tiles], 1))
-    width = max(row.shape[1] for row in rows)
-    whole = torch.cat([torch.nn.functional.pad(row, (0, 0, 0, width - row.shape[1]), value=1.0) for row in rows])
-    count = len(PHOTOGRAPHS)
-    return whole, [found / count, lit / count / (len(MAPS) + len(BACKGROUNDS))]
+        exposed = NewLight(light.lights, _exposure(sitting, light), background=light.background)
+        tiles.append(sitting.lit(exposed))
+        lit += time.perf_counter() - begun
+    whole = torch.cat([resized(t, TILE, round(t.shape[1] * TILE / t.shape[0])) for t in tiles], 1)
+    write_image(RESULTS / "pictures" / f"portrait_{Path(name).stem}.jpg", whole)
+    return found, lit / (len(MAPS) + len(BACKGROUNDS))
 
 
 def _map(name: str) -> Environment:
@@ -105,24 +103,21 @@ def _exposure(sitting: Sitting, light: NewLight) -> float:
     return own if light.background is None else min(max(1.0, 0.5 * own), 2.0 * own)
 
 
-def heads(count: int) -> dict[str, list[dict[str, float]]]:
-    """Rows of scores by method."""
-    rows: dict[str, list[dict[str, float]]] = {}
-    prior = PriorRelighter(Prior.load("relight"))
-    for number in range(count):
-        generator = Generator().manual_seed(number)
-        shot = portrait(224, yaw=(number % 3 - 1) * 0.35)
-        before, _ = _pictured(shot, _drawn(generator))
-        said = _drawn(generator)
-        truth, exposure = _pictured(shot, said)
-        known = light_of(truth, shot, exposure)
-        # Relighters are told exposures as if the mean albedo were ALBEDO.
-        told = exposure * float(luminance(shot.surface.base_color).mean()) / ALBEDO
-        for label, made in _made(before, said, told, prior).items():
-            row = likeness(made, truth, shot.geometry.mask)
-            found = light_of(made, shot, exposure)
-            rows.setdefault(label, []).append({**row, "light, degrees": angle(found.direction, known.direction)})
-        print(number, {label: found[-1] for label, found in rows.items()}, flush=True)
+def head(number: int) -> dict[str, dict[str, float]]:
+    """Scores by method, of one head and two lights."""
+    generator = Generator().manual_seed(number)
+    shot = portrait(SIZE, yaw=(number % 3 - 1) * 0.35)
+    before, _ = _pictured(shot, _drawn(generator))
+    said = _drawn(generator)
+    truth, exposure = _pictured(shot, said)
+    known = light_of(truth, shot, exposure)
+    # Relighters are told exposures as if the mean albedo were ALBEDO.
+    told = exposure * float(luminance(shot.surface.base_color).mean()) / ALBEDO
+    rows = {}
+    for label, made in _made(before, said, told, PriorRelighter(Prior.load("relight"))).items():
+        found = light_of(made, shot, exposure)
+        row = likeness(made, truth, shot.geometry.mask)
+        rows[label] = {**row, "light, degrees": angle(found.direction, known.direction)}
     return rows
 
 
@@ -164,20 +159,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--size", type=int, default=640, help="of photographs, longer side")
-    parser.add_argument("--sheet-only", action="store_true", help="pictures, no numbers")
+    parser.add_argument("--kept", type=Path, help="file of what was measured, for a run that goes on where it was")
+    parser.add_argument("--only", help="one photograph or head, by name or number, into --kept; nothing is recorded")
     arguments = parser.parse_args()
-    whole, (found, lit) = sheet(arguments.size)
-    write_image(RESULTS / "pictures" / "portraits.jpg", whole)
-    print(f"cut out in {found:.1f} s, relit in {lit:.1f} s", flush=True)
-    if arguments.sheet_only:
+    kept = json.loads(arguments.kept.read_text()) if arguments.kept and arguments.kept.exists() else {}
+    for name in (*PHOTOGRAPHS, *map(str, range(arguments.heads))):
+        if name in kept or arguments.only not in (None, name, Path(name).stem):
+            continue
+        kept[name] = head(int(name)) if name.isdigit() else sheet(name, arguments.size)
+        print(name, json.dumps(kept[name]), flush=True)
+        if arguments.kept:
+            arguments.kept.write_text(json.dumps(kept))
+    if arguments.only:
         return
-    table = {label: means(rows) for label, rows in heads(arguments.heads).items()}
+    rows = [kept[str(k)] for k in range(arguments.heads)]
+    table = {label: means([row[label] for row in rows]) for label in rows[0]}
     own, other = (table[name]["light, degrees"] for name in ("relight portrait", "relight relight, outline: prior"))
+    seconds = [sum(kept[name][k] for name in PHOTOGRAPHS) / len(PHOTOGRAPHS) for k in range(2)]
     record(
         "portraits", own, "degrees", peer="relight relight, shape from the outline", ratio=other / own,
         detail={
             "title": "Relit heads: direction of light, error", "heads": arguments.heads, "table": table,
-            "seconds, photograph of 640 pixels": {"a picture": {"find and cut out": found, "relight": lit}},
+            f"seconds, photographs of {arguments.size} pixels": {
+                "a picture": {"find and cut out": seconds[0], "relight": seconds[1]}
+            },
         },
     )  # fmt: skip
 

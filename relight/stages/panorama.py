@@ -24,7 +24,7 @@ from relight.stages.base import Job, Stage
 from relight.vectors import unit
 from relight.views import View
 
-MADE_UP = 0.05
+MADE_UP = 1e-3
 """Weight of what a photograph doesn't show beside what another does."""
 SMALL = 256
 """Pixels of a photograph's longer side that an estimator is shown."""
