@@ -85,7 +85,12 @@ def _face() -> tuple[Tensor, Tensor, Tensor]:
     out = out + 0.20 * bump(0, -0.06, 0.075, 0.20) * ridge + 0.10 * bump(0, -0.19, 0.085, 0.07)
     out = out + 0.04 * sum(bump(s * 0.09, -0.21, 0.045, 0.04) for s in both)
     out = out + 0.03 * sum(bump(s * 0.37, -0.08, 0.16, 0.13) for s in both) - 0.02 * bump(0, -0.32, 0.05, 0.05)
-    out = out + 0.05 * bump(0, -0.41, 0.19, 0.040) + 0.05 * bump(0, -0.50, 0.15, 0.045) - 0.04 * bump(0, -0.455, 0.2, 0.015)
+    out = (
+        out
+        + 0.05 * bump(0, -0.41, 0.19, 0.040)
+        + 0.05 * bump(0, -0.50, 0.15, 0.045)
+        - 0.04 * bump(0, -0.455, 0.2, 0.015)
+    )
     out = out + 0.07 * bump(0, -0.74, 0.18, 0.13)
     ears = torch.exp(-(((z + 0.08) / 0.06) ** 2) - (y / 0.17) ** 2)
     points = base + way * out[:, None] + torch.stack([0.07 * ears * x.sign(), 0 * x, -0.05 * ears], 1)

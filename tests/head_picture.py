@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from benchmarks.head import portrait
 from torch import Tensor
 
+from benchmarks.head import portrait
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.pictures.lumos.shots import Shot
 from relight.diffusion.pictures.relighters import ALBEDO, NewLight

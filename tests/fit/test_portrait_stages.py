@@ -18,8 +18,8 @@ from relight.export.images import write_exr, write_image
 from relight.geometry.camera import Camera
 from relight.geometry.transforms import look_at
 from relight.images import read_image
-from relight.scene import Scene
 from relight.scene import Frame as World
+from relight.scene import Scene
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
 from relight.stages.base import Interrupted
@@ -172,7 +172,7 @@ def test_portrait_says_what_it_lacks(tmp_path):
         Portrait().run(scene, MemoryJob(tmp_path))
     with pytest.raises(NobodyError, match="nobody was found"):
         Portrait(text="direction=left", views="2.png").run(scene, MemoryJob(tmp_path))
-    with pytest.raises(RelightError, match="no photograph is named '9.png'"):
+    with pytest.raises(RelightError, match=r"no photograph is named '9\.png'"):
         Portrait(text="direction=left", views="9.png").run(scene, MemoryJob(tmp_path))
     with pytest.raises(ValueError, match="both say what the light is"):
         Portrait(text="direction=left", env="a.hdr")

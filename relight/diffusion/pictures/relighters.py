@@ -283,7 +283,7 @@ def box(mask: Tensor) -> tuple[int, int, int, int]:
 
 
 def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
-    """(N, 3) linear values of the mask's points, of a (H, W, 3) sRGB picture, and the shape, at no more than `size` pixels
-    of the longer side; its mask is never empty."""
+    """(N, 3) linear values of the mask's points, of a (H, W, 3) sRGB picture, and the shape, at no more than `size`
+    pixels of the longer side; its mask is never empty."""
     small = _working(geometry, size)
     return _small_picture(picture, geometry, small)[small.mask], small

@@ -60,8 +60,7 @@ class Cut:
 
 
 def cut_out(picture: Tensor, faces: Sequence[Face]) -> Cut:
-    """Of (H, W, 3) sRGB.  faces: of `networks.faces`; with none, edges are coarser.  Raises NobodyError.
-    """
+    """Of (H, W, 3) sRGB.  faces: of `networks.faces`; with none, edges are coarser.  Raises NobodyError."""
     rough = whereabouts(picture, faces)
     if not bool((rough > 0.5).any()):
         raise NobodyError("no person found in the picture; say where the subject is with --matte, or with transparency")
@@ -158,8 +157,8 @@ def _guided(picture: Tensor, small: Tensor, alpha: Tensor, reach: int = 3) -> Te
 
 
 def _unmixed(picture: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """(H, W, 3) sRGB of what is in front and of what is behind: means of what is near and of the same kind, corrected so
-    that they mix to the picture (Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021)."""
+    """(H, W, 3) sRGB of what is in front and of what is behind: means of what is near and of the same kind, corrected
+    so that they mix to the picture (Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021)."""
     front = behind = picture
     share = alpha[..., None]
     for reach in (max(2, max(alpha.shape) // 20), 4):

@@ -32,8 +32,8 @@ GRIDS = ((16, 2), (8, 6))
 
 @dataclass(frozen=True)
 class Face:
-    """box: (4,) left, top, width, height in pixels.  points: (468, 3) pixels; z is away from the camera, on the scale of
-    x and y, about 0 in the middle of the head.  sure: 0 to 1.
+    """box: (4,) left, top, width, height in pixels.  points: (468, 3) pixels; z is away from the camera, on the scale
+    of x and y, about 0 in the middle of the head.  sure: 0 to 1.
     """
 
     box: Tensor
@@ -60,7 +60,7 @@ def coverage(picture: Tensor) -> Tensor:
 
 
 def faces(picture: Tensor) -> list[Face]:
-    """Of (H, W, 3) sRGB, largest first.  Those smaller than about a twentieth of the picture, and profiles, are missed."""
+    """Of (H, W, 3) sRGB, largest first.  Those under about a twentieth of the picture, and profiles, are missed."""
     return [face for box in _boxes(picture) if (face := _points(picture, *box)) is not None]
 
 

@@ -29,8 +29,8 @@ RELIEF = 0.12
 
 
 def person(picture: Tensor, mask: Tensor, faces: Sequence[Face], camera: Camera | None = None) -> Geometry:
-    """Of (H, W, 3) sRGB.  mask: (H, W) bool, the person.  camera: None for one that looks level.  Without faces it is what
-    the outline says.  How far away it is, is made up: about 1.
+    """Of (H, W, 3) sRGB.  mask: (H, W) bool, the person.  camera: None for one that looks level.  Without faces it is
+    what the outline says.  How far away it is, is made up: about 1.
     """
     height, width = mask.shape
     taken_by = camera or level_camera(height, width)
@@ -75,7 +75,7 @@ def skin(size: tuple[int, int], faces: Sequence[Face]) -> Tensor:
 
 
 def spline(points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(H, W) third coordinate of (N, 3) points, pixels, as a thin plate (Duchon 1977); (H, W) bool where it's among them.
+    """(H, W) third coordinate of (N, 3) points, pixels, as a thin plate (Duchon 1977); (H, W) bool: is it among them?
 
     What is hidden behind other points counts, too, so that profiles come out flat at their far side.
     """
