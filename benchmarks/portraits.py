@@ -4,8 +4,8 @@
 
 Photographs of RELIGHT_DATA/people_video (works of the US government: the White House's of Obama and Biden, NASA's of
 Eileen Collins) under three maps and before three crops of others go to results/pictures/portrait_*.jpg.  A head made
-from formulas, under one known light, is relit to another: degrees between the light that the result shows and that of the
-true picture, both by `lumos.light_fit`, likeness, and seconds go to results/portraits.json.
+from formulas, under one known light, is relit to another: degrees between the light that the result shows and that of
+the true picture, both by `lumos.light_fit`, likeness, and seconds go to results/portraits.json.
 """
 
 from __future__ import annotations

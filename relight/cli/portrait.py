@@ -11,8 +11,8 @@ examples:
 
 People are found by a small network and cut out along their edges; a matte of yours, or a picture with transparency,
 always wins. A face's shape is fitted to 468 points, the rest is guessed from the outline; where no face is found, all
-of it is, and a warning says so. Everything that is needed comes with relight. Environment maps are seen with their middle
-straight ahead; --rotate turns them.
+of it is, and a warning says so. Everything that is needed comes with relight. Environment maps are seen with their
+middle straight ahead; --rotate turns them.
 """
 
 from __future__ import annotations
