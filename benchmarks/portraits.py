@@ -161,10 +161,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=640, help="of photographs, longer side")
     parser.add_argument("--kept", type=Path, help="file of what was measured, for a run that goes on where it was")
     parser.add_argument("--only", help="one photograph or head, by name or number, into --kept; nothing is recorded")
+    parser.add_argument("--record", action="store_true", help="what --kept holds, and measure nothing more")
     arguments = parser.parse_args()
     kept = json.loads(arguments.kept.read_text()) if arguments.kept and arguments.kept.exists() else {}
     for name in (*PHOTOGRAPHS, *map(str, range(arguments.heads))):
-        if name in kept or arguments.only not in (None, name, Path(name).stem):
+        if name in kept or arguments.record or arguments.only not in (None, name, Path(name).stem):
             continue
         kept[name] = head(int(name)) if name.isdigit() else sheet(name, arguments.size)
         print(name, json.dumps(kept[name]), flush=True)
@@ -172,14 +173,15 @@ def main() -> None:
             arguments.kept.write_text(json.dumps(kept))
     if arguments.only:
         return
-    rows = [kept[str(k)] for k in range(arguments.heads)]
+    rows = [kept[str(k)] for k in range(arguments.heads) if str(k) in kept]
     table = {label: means([row[label] for row in rows]) for label in rows[0]}
     own, other = (table[name]["light, degrees"] for name in ("relight portrait", "relight relight, outline: prior"))
-    seconds = [sum(kept[name][k] for name in PHOTOGRAPHS) / len(PHOTOGRAPHS) for k in range(2)]
+    timed = [kept[name] for name in PHOTOGRAPHS if name in kept]
+    seconds = [sum(one[k] for one in timed) / len(timed) for k in range(2)]
     record(
         "portraits", own, "degrees", peer="relight relight, shape from the outline", ratio=other / own,
         detail={
-            "title": "Relit heads: direction of light, error", "heads": arguments.heads, "table": table,
+            "title": "Relit heads: direction of light, error", "heads": len(rows), "table": table,
             f"seconds, photographs of {arguments.size} pixels": {
                 "a picture": {"find and cut out": seconds[0], "relight": seconds[1]}
             },
