@@ -29,7 +29,7 @@ from relight.diffusion.pictures.geometry import Geometry, resized
 from relight.diffusion.pictures.lumos.light_fit import light_of
 from relight.diffusion.pictures.lumos.scores import angle, likeness, means
 from relight.diffusion.pictures.lumos.shots import Shot
-from relight.diffusion.pictures.outline import estimated, subject
+from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.pictures.relighters import (
     ALBEDO,
     ImageRelighter,
@@ -139,8 +139,9 @@ def _pictured(shot: Shot, said: LightDescription) -> tuple[Tensor, float]:
 
 
 def _made(before: Tensor, said: LightDescription, exposure: float, prior: ImageRelighter) -> dict[str, Tensor]:
-    """Nothing is told but the picture and the light: cut and shape are found."""
-    outline, sitting = estimated(before, subject(before)), Sitting.of(before)
+    """Nothing is told but the picture and the light: cut and shape are found; `relight relight` is given the cut."""
+    sitting = Sitting.of(before)
+    outline = estimated(before, sitting.cut.alpha > 0.5)
 
     def told(shape: Geometry) -> NewLight:
         return NewLight(said.lights(shape.world_from_viewer, shape.middle, shape.radius), exposure, said)
