@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.weights is not None or arguments.base is not None:
         raise RelightError("--weights, --base: of which model?  --model names it")
     picture, alpha = read(arguments.picture, arguments.matte)
-    sitting = Sitting.of(picture, alpha, level_camera(*picture.shape[:2], arguments.fov))
+    sitting = Sitting.of(picture, alpha, level_camera(picture.shape[0], picture.shape[1], arguments.fov))
     if not sitting.faces:
         warnings.warn(f"{arguments.picture}: no face found; the shape is guessed from the outline alone", stacklevel=1)
     light = chosen(arguments, sitting.cut.front, sitting.geometry).at(0.0, 0.0)

@@ -183,13 +183,16 @@ def _mean(values: Tensor, reach: int) -> Tensor:
     from scipy.ndimage import uniform_filter
 
     side = 2 * reach + 1
-    return torch.from_numpy(uniform_filter(values.numpy(), (side, side, 0), mode="nearest"))
+    return torch.from_numpy(uniform_filter(values.numpy(), (side, side, 0), mode="nearest"))  # type: ignore[arg-type]
 
 
 def _grown(mask: Tensor, reach: float) -> Tensor:
     from scipy.ndimage import distance_transform_edt
 
-    return torch.from_numpy(distance_transform_edt(~mask.numpy()) <= reach)
+    if not bool(mask.any()):
+        return mask
+    far: np.ndarray = distance_transform_edt(~mask.numpy())  # type: ignore[assignment]
+    return torch.from_numpy(far <= reach)
 
 
 def _shrunk(mask: Tensor, reach: float) -> Tensor:
@@ -199,8 +202,8 @@ def _shrunk(mask: Tensor, reach: float) -> Tensor:
 def _without_crowd(rough: Tensor) -> Tensor:
     from scipy.ndimage import label
 
-    parts, count = label(rough.numpy() > 0.5)
-    if count < 2:
+    parts: np.ndarray = label(rough.numpy() > 0.5)[0]  # type: ignore[index]
+    if parts.max() < 2:
         return rough
     sizes = np.bincount(parts.ravel())[1:]
     gone = np.isin(parts, 1 + np.nonzero(sizes < SMALL * sizes.max())[0])

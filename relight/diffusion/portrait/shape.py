@@ -129,7 +129,7 @@ def _fading(there: Tensor, reach: float) -> Tensor:
 
 def _chest(normal: Tensor, depth: Tensor, faces: Sequence[Face], scale: float) -> Tensor:
     """Viewer's normals, of bodies below chins that level out instead of coming ever nearer.  depth: (H, W) pixels."""
-    size = tuple(depth.shape)
+    size = (depth.shape[0], depth.shape[1])
     chin, widest = float(faces[0].points[:, 1].max()) * scale, faces[0].size * scale
     head = torch.stack([depth[_pixel(face.middle * scale, size)] for face in faces]).median()
     level = torch.exp(-((head - depth) / (CHEST * widest)).clamp_min(0))
