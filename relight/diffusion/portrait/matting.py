@@ -161,13 +161,13 @@ def _unmixed(picture: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     so that they mix to the picture (Forte, Approximate Fast Foreground Colour Estimation, ICIP 2021)."""
     front = behind = picture
     share = alpha[..., None]
+    # Colours of what is nearly pure count most: mixed ones are what is to be undone.
+    pure, bare = share**3, (1 - share) ** 3
     for reach in (max(2, max(alpha.shape) // 20), 4):
-        near = _mean(torch.cat([front * share, behind * (1 - share), share], -1), reach)
-        behind = near[..., 3:6] / (1 - near[..., 6:]).clamp_min(1e-4)
-        mean = near[..., :3] / near[..., 6:].clamp_min(1e-4)
-        # Where the reach sees nothing of a kind, the picture stands.
-        mean = torch.where(near[..., 6:] > 1e-3, mean, picture)
-        behind = torch.where(near[..., 6:] < 1 - 1e-3, behind, picture).clamp(0, 1)
+        near = _mean(torch.cat([front * pure, behind * bare, pure, bare], -1), reach)
+        # Where the reach sees nothing of a kind, what was there stands.
+        mean = torch.where(near[..., 6:7] > 1e-3, near[..., :3] / near[..., 6:7].clamp_min(1e-4), front)
+        behind = torch.where(near[..., 7:] > 1e-3, near[..., 3:6] / near[..., 7:].clamp_min(1e-4), behind).clamp(0, 1)
         front = (mean + share * (picture - share * mean - (1 - share) * behind)).clamp(0, 1)
     behind = torch.where(share > LEAST, behind, picture)
     # The nearest colours that mix to the picture exactly.

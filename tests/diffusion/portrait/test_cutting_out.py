@@ -61,7 +61,7 @@ def test_nothing_of_the_old_background_is_left_around_the_subject():
     found = cut.before(cut.front, green.expand(80, 80, 3))
     true = torch.lerp(green.expand(80, 80, 3), orange, alpha[..., None])
     naive = torch.lerp(green.expand(80, 80, 3), picture, alpha[..., None])
-    assert float((found - true)[soft].abs().mean()) < 0.2 * float((naive - true)[soft].abs().mean())
+    assert float((found - true)[soft].abs().mean()) < 0.25 * float((naive - true)[soft].abs().mean())
 
 
 def test_closed_form_finds_an_edge_that_colours_know_and_the_network_doesnt():

@@ -8,7 +8,6 @@ import torch
 from head_picture import SIZE, pictured, shot, under
 
 from relight.diffusion.pictures.lumos.scores import likeness
-from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.pictures.relighters import NewLight
 from relight.diffusion.portrait.relighter import PortraitRelighter
 from relight.diffusion.portrait.shape import person, spline
@@ -22,12 +21,6 @@ def sitting(said: str = "direction=front soft") -> Sitting:
     return Sitting.of(pictured(said), None, shot().geometry.camera)
 
 
-def off(normal: torch.Tensor, where: torch.Tensor) -> float:
-    """Median degrees from the true normals."""
-    true = shot().geometry.normal_in_camera
-    return float(torch.rad2deg(torch.acos((normal * true).sum(-1)[where].clamp(-1, 1))).median())
-
-
 def test_a_spline_goes_through_its_points():
     generator = torch.Generator().manual_seed(0)
     flat = torch.rand(300, 2, generator=generator) * 40 + 4
@@ -38,18 +31,23 @@ def test_a_spline_goes_through_its_points():
     assert float((depth - true)[there].abs().mean()) < 0.1 and float(there.float().mean()) > 0.5
 
 
-def test_a_face_is_nearer_to_its_shape_than_its_outline():
-    picture, mask = pictured(), shot().geometry.mask
-    sat = sitting()
-    left, top, width, height = sat.faces[0].box.long().tolist()
-    where = torch.zeros_like(mask)
-    where[top + height // 5 : top + height, left + width // 6 : left + width - width // 6] = True
-    where &= mask
-    guessed = estimated(picture, mask)
-    assert off(sat.geometry.normal_in_camera, where) < 1.2 * off(guessed.normal_in_camera, where)
-    # Without a face it is the outline's, and said by the same code.
-    bare = person(picture, mask, ())
-    assert off(bare.normal_in_camera, where) < 60
+def test_a_nose_stands_out_of_a_face_as_no_outline_tells():
+    picture, mask, sat = pictured(), shot().geometry.mask, sitting()
+    (face,) = sat.faces
+    x, y = face.points[face.points[:, 2].argmin(), :2].tolist()
+    rows = slice(round(y - 0.25 * face.size), round(y))
+    columns = slice(round(x - 0.12 * face.size), round(x + 0.12 * face.size))
+
+    def sideways(normal: torch.Tensor) -> torch.Tensor:
+        return normal[rows, columns, 0].flatten() - normal[rows, columns, 0].mean()
+
+    true = sideways(shot().geometry.normal_in_camera)
+    assert float(torch.cosine_similarity(sideways(sat.geometry.normal_in_camera), true, 0)) > 0.6
+    # Chins stand before necks, and an outline alone is still a shape.
+    chin = int(face.points[:, 1].max())
+    neck = min(SIZE - 1, chin + round(0.12 * face.size))
+    assert float(sat.geometry.depth[chin - 4, round(x)]) < float(sat.geometry.depth[neck, round(x)])
+    assert float(person(picture, mask, ()).normal_in_camera[mask][:, 2].median()) < -0.6
 
 
 def test_light_comes_from_where_it_was_asked_from_and_detail_stays():
