@@ -8,6 +8,7 @@ setup(
     package_data={
         "relight": ["py.typed"],
         "relight.diffusion.own": ["weights/*"],
+        "relight.diffusion.portrait": ["weights/*"],
         "relight.viewer": ["*.js"],
         "relight.viewer.web": ["*.html", "*.js"],
     },

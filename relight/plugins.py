@@ -35,6 +35,8 @@ BUILTIN: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "features": "relight.stages.features:Features",
             "select": "relight.stages.select:Select",
             "relight_video": "relight.stages.relight_video:RelightVideo",
+            "panorama": "relight.stages.panorama:Panorama",
+            "portrait": "relight.stages.portrait:Portrait",
             **{name: f"relight.stages.edits:{cls}" for name, cls in _EDITS.items()},
         },
         "backends": {},

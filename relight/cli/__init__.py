@@ -20,6 +20,7 @@ VERBS = (
     "eval",
     "render",
     "relight",
+    "portrait",
     "bench",
     "select",
     "decompose",

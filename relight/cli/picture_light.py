@@ -6,8 +6,10 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.render import finite
 from relight.errors import RelightError
 
 if TYPE_CHECKING:
@@ -23,6 +25,36 @@ STAYS = 0.2
 """Of the photograph's own light in a sweep of lamps (GenLit, Bharadwaj et al. 2024)."""
 ROWS = 256
 """Of environment maps: finer ones are reduced, since hints are smooth."""
+
+
+def share(text: str) -> float:
+    """An option's number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
+    return value
+
+
+def add_light(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The options that `chosen` reads; returns the group that says how the light shines."""
+    light = parser.add_argument_group("light, one of")
+    light.add_argument("--direction", metavar="WORDS", help="left, right, top, bottom, front, back, pairs such as "
+                       "top-left, ambient, or AZIMUTH,ELEVATION in degrees, 90 being the right")  # fmt: skip
+    light.add_argument(
+        "--text", metavar="WORDS", help="direction, intensity, hardness, colour, time and source in words"
+    )
+    light.add_argument("--env", type=Path, metavar="FILE", help="equirectangular light (.hdr, .exr)")
+    light.add_argument(
+        "--background", type=Path, metavar="FILE", help="picture to be put behind, whose light is estimated"
+    )
+    light.add_argument("--point", action="append", metavar="X,Y,Z[,INTENSITY[,KELVIN]]",
+                       help="a lamp; Z in widths of the subject before it; again: way of a sweep")  # fmt: skip
+    how = parser.add_argument_group("how it shines")
+    how.add_argument("--rotate", type=finite, default=0.0, metavar="DEGREES", help="turn of --env about the vertical")
+    how.add_argument(
+        "--exposure", type=finite, default=0.0, metavar="STOPS", help="default: as bright as the photograph"
+    )
+    return how
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import count, finite, keep_files, positive, whole
+from relight.cli.picture_light import add_light
+from relight.cli.picture_light import share as _share
+from relight.cli.render import count, keep_files, positive, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +38,6 @@ if TYPE_CHECKING:
 
 STILLS = (".png", ".jpg", ".jpeg", ".exr")
 FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
-    return value
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,23 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive, default=4.0, help="of the film (default: 4)")
     parser.add_argument("--fps", type=positive, default=15.0, help="pictures a second of the film (default: 15)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
-    light = parser.add_argument_group("light, one of")
-    light.add_argument("--direction", metavar="WORDS", help="left, right, top, bottom, front, back, pairs such as "
-                       "top-left, ambient, or AZIMUTH,ELEVATION in degrees, 90 being the right")  # fmt: skip
-    light.add_argument(
-        "--text", metavar="WORDS", help="direction, intensity, hardness, colour, time and source in words"
-    )
-    light.add_argument("--env", type=Path, metavar="FILE", help="equirectangular light (.hdr, .exr)")
-    light.add_argument(
-        "--background", type=Path, metavar="FILE", help="picture to be put behind, whose light is estimated"
-    )
-    light.add_argument("--point", action="append", metavar="X,Y,Z[,INTENSITY[,KELVIN]]",
-                       help="a lamp; Z in widths of the subject before it; again: way of a sweep")  # fmt: skip
-    how = parser.add_argument_group("how it shines")
-    how.add_argument("--rotate", type=finite, default=0.0, metavar="DEGREES", help="turn of --env about the vertical")
-    how.add_argument(
-        "--exposure", type=finite, default=0.0, metavar="STOPS", help="default: as bright as the photograph"
-    )
+    how = add_light(parser)
     how.add_argument("--ambient", type=_share, metavar="SHARE",
                      help="of the photograph's light that stays, 0 to 1 (default: 0; sweeps of lamps 0.2)")  # fmt: skip
     shape = parser.add_argument_group("shape")

@@ -89,7 +89,10 @@ def load(
     if name is None:
         if pictures_in(path) or pictures_in(path / "images"):
             raise DataError(f"{path}: photos without cameras; `relight new --sfm {path}` solves them")
-        known = "COLMAP (sparse/0), transforms.json, transforms_train.json, poses_bounds.npy, train_000/metadata.json, a model file"
+        known = (
+            "COLMAP (sparse/0), transforms.json, transforms_train.json, poses_bounds.npy, train_000/metadata.json, "
+            "a model file"
+        )
         raise DataError(f"{path}: not a capture that is recognised; expected one of {known}")
     known = [*READERS, *plugins.offered("data")]
     if name not in known:

@@ -1,4 +1,4 @@
-"""Camera paths that suit a capture: a turn around it, a spline through its cameras.
+"""Camera paths that suit a capture: a turn around it, a spline through its cameras, a spiral in front of it.
 
 All paths are closed where the capture allows it, so that a film loops.
 """
@@ -111,6 +111,33 @@ def spline(cameras: Sequence[Camera], *, frames: int, keyframes: int = 24) -> li
     poses[:, :3, 3] = path[:, :3].float()
     lens = mean_lens(cameras)
     return [replace(lens, world_from_camera=pose) for pose in poses]
+
+
+def spiral(cameras: Sequence[Camera], center: Tensor, *, frames: int, turns: int = 2) -> list[Camera]:
+    """A spiral in front of a forward-facing capture, within the reach of its cameras, looking at a fixed point.
+
+    Around the mean camera, with an amplitude of the 90th percentile of the cameras' offsets along its axes (Mildenhall
+    et al., LLFF, SIGGRAPH 2019).  The fixed point is on the mean camera's axis, as far away as `center` (3,).
+    """
+    _check(cameras, frames)
+    positions = torch.stack([c.position.detach().cpu() for c in cameras])
+    forward = torch.stack([c.forward.detach().cpu() for c in cameras]).mean(0)
+    middle = positions.mean(0)
+    if float(forward.norm()) < 0.1:
+        raise RelightError(
+            "spiral: the cameras look in all directions; a spiral suits forward-facing captures, use orbit"
+        )
+    average = look_at(middle, middle + forward, mean_up(cameras))
+    axes = average[:3, :3]
+    reach = torch.quantile(((positions - middle) @ axes).abs(), 0.9, dim=0)
+    distance = float((center.to(torch.float32).cpu() - middle) @ axes[:, 2])
+    target = middle + axes[:, 2] * (distance if distance > float(reach.max()) else 4 * max(float(reach.max()), 1e-6))
+    lens, out = mean_lens(cameras), []
+    for i in range(frames):
+        angle = 2 * math.pi * turns * i / frames
+        wave = torch.tensor([math.cos(angle), math.sin(angle), math.sin(angle / turns)])
+        out.append(replace(lens, world_from_camera=look_at(middle + axes @ (reach * wave), target, -axes[:, 1])))
+    return out
 
 
 def mean_up(cameras: Sequence[Camera]) -> Tensor:

@@ -131,6 +131,27 @@ def test_spline_survives_quaternion_signs():
     assert max(angles) < 0.15 and min(angles) > 0.05
 
 
+def test_spiral_stays_in_front_and_looks_at_one_point():
+    generator = torch.Generator().manual_seed(1)
+    lens = ring([0])[0]
+    up = torch.tensor([0.0, 0.0, 1.0])
+    capture = []
+    for _ in range(20):
+        p = torch.tensor([1.0, 0.05, 0.4]) * (2 * torch.rand(3, generator=generator) - 1)
+        capture.append(Camera(look_at(p, p + torch.tensor([0.0, 1.0, 0.0]), up), lens.fx, lens.fy, 20, 15, 40, 30))
+    film = trajectory.spiral(capture, torch.tensor([0.0, 5.0, 0.0]), frames=50)
+    assert_valid(film, 50)
+    middle = eyes(capture).mean(0)
+    reach = (eyes(capture) - middle).abs().max(0).values
+    assert bool(((eyes(film) - middle).abs() <= reach + 1e-4).all()), "no further than the cameras went"
+    assert bool(((eyes(film) - middle).abs().max(0).values > 0.5 * reach).all())
+    target = eyes(capture).mean(0) + torch.tensor([0.0, 5.0, 0.0])
+    for camera in film:
+        assert float((camera.project(target)[0] - torch.tensor([20.0, 15.0])).norm()) < 1.0
+    with pytest.raises(RelightError, match="orbit"):
+        trajectory.spiral(ring(range(0, 360, 10), elevation=0.0), CENTER, frames=5)
+
+
 def test_lens_is_the_captures_and_centred():
     lens = trajectory.mean_lens(ring([0, 10, 20]))
     assert (lens.width, lens.height, lens.cx, lens.cy) == (40, 30, 20, 15)

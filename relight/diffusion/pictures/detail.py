@@ -109,13 +109,16 @@ def colours_kept(source: Tensor, relit: Tensor, mask: Tensor, strength: float = 
 
 def blended(picture: Tensor, background: Tensor, mask: Tensor) -> Tensor:
     """(H, W, 3) sRGB: the subject in front of a picture of any size, cut to fill the frame; soft by a pixel."""
-    height, width = mask.shape
-    scale = max(height / background.shape[0], width / background.shape[1])
-    size = (max(height, round(background.shape[0] * scale)), max(width, round(background.shape[1] * scale)))
-    fitted = resized(background, *size)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
     alpha = mask.float()[None, None]
     alpha = interpolate(
         torch.nn.functional.avg_pool2d(pad(alpha, (1, 1, 1, 1), mode="replicate"), 3, 1), mask.shape, mode="nearest"
     )[0, 0, ..., None]
-    return torch.lerp(fitted[top : top + height, left : left + width], picture, alpha)
+    return torch.lerp(filling(background, *mask.shape), picture, alpha)
+
+
+def filling(picture: Tensor, height: int, width: int) -> Tensor:
+    """(height, width, 3) of a picture of any size, cut to fill the frame."""
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    size = (max(height, round(picture.shape[0] * scale)), max(width, round(picture.shape[1] * scale)))
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return resized(picture, *size)[top : top + height, left : left + width]

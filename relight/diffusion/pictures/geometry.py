@@ -179,7 +179,8 @@ class DepthTracer:
         # A pixel's depth is that of its middle: on slopes the ray has to clear what the pixel covers.
         pixel = here[:, 2] / min(camera.fx, camera.fy)
         start = (LIFT * self.step + 1.5 * pixel)[:, None] * way
-        hit = torch.zeros(len(origins), dtype=torch.bool)
+        hit, nearest = torch.zeros(len(origins), dtype=torch.bool), self.depth.min()
+        left = torch.arange(len(origins))
         for k in range(STEPS):
             # Longer steps farther away, to twice the radius.
             length = self.step * (k + k * k * 0.04)
@@ -189,7 +190,11 @@ class DepthTracer:
             y = (place[:, 1] / z.clamp_min(1e-6) * camera.fy + camera.cy).floor().long()
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 0) & (length < far)
             behind = z - self.depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
-            hit |= inside & (behind > 0.5 * self.step + pixel) & (behind < THICK * geometry.radius)
+            met = inside & (behind > 0.5 * self.step + pixel) & (behind < THICK * geometry.radius)
+            hit[left[met]] = True
+            # What left the picture doesn't return, and nothing is before all that is seen.
+            on = inside & ~met & ((z > nearest) | (way[:, 2] > 0))
+            left, here, way, start, pixel, far = (values[on] for values in (left, here, way, start, pixel, far))
         return hit
 
     def trace(self, origins: Tensor, directions: Tensor) -> tuple[Tensor, Surface]:

@@ -131,8 +131,22 @@ def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
     highlights and cast shadows.
     """
     bright = luminance(linear).clamp_min(1e-3)
-    values = torch.cat([basis(geometry.normal[geometry.mask], 2), geometry.open.mean(1, keepdim=True) * 2], 1)
+    values = light_basis(geometry)
+    shading = (values @ light_in(bright, values)).clamp_min(0.15 * bright.mean())
+    paint = linear / shading[:, None]
+    scale = ALBEDO / luminance(paint).mean().clamp_min(1e-6)
+    return (paint * scale).clamp(0.01, 0.95), shading / scale
+
+
+def light_basis(geometry: Geometry) -> Tensor:
+    """(N, 10) of the mask's points: what light is a linear function of, roughly, on surfaces of one paint."""
+    return torch.cat([basis(geometry.normal[geometry.mask], 2), geometry.open.mean(1, keepdim=True) * 2], 1)
+
+
+def light_in(bright: Tensor, values: Tensor) -> Tensor:
+    """(10,) that (N, 10) `light_basis` has to be multiplied with for (N,) luminance, most of which is of like paint."""
     shading = bright.mean().expand_as(bright)
+    found = values.new_zeros(values.shape[1])
     for _ in range(12):
         # Relative errors, large ones no more than linearly, so that dark paint isn't taken for shade.
         off = (bright / shading).log()
@@ -142,9 +156,7 @@ def base_color(linear: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor]:
         ridge[0, 0] *= 1e-3
         found = torch.linalg.solve(normal_matrix + ridge, (values * weight[:, None]).mT @ bright)
         shading = (values @ found).clamp_min(0.15 * bright.mean())
-    paint = linear / shading[:, None]
-    scale = ALBEDO / luminance(paint).mean().clamp_min(1e-6)
-    return (paint * scale).clamp(0.01, 0.95), shading / scale
+    return found
 
 
 @dataclass(frozen=True)
@@ -375,3 +387,10 @@ def box(mask: Tensor) -> tuple[int, int, int, int]:
     bottom = min(mask.shape[0], int(rows[-1]) + 1 + margin)
     right = min(mask.shape[1], int(columns[-1]) + 1 + margin)
     return top, left, bottom - top, right - left
+
+
+def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
+    """(N, 3) linear values of the mask's points, of a (H, W, 3) sRGB picture, and the shape, at no more than `size`
+    pixels of the longer side; its mask is never empty."""
+    small = _working(geometry, size)
+    return _small_picture(picture, geometry, small)[small.mask], small
