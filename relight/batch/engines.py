@@ -96,10 +96,10 @@ class LocalEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for process, _ in self._processes.values():
+        for process, _slot in self._processes.values():
             # The whole session: an encoder that the worker started goes too.
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+                _kill_session(process)
             process.wait()
         self._processes.clear()
 
@@ -142,7 +142,8 @@ class LocalEngine:
         begun, ending = time.monotonic(), None
         try:
             with suppress(OSError, ValueError):
-                print(json.dumps(asdict(task)), file=process.stdin, flush=True)
+                process.stdin.write(json.dumps(asdict(task)) + "\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
             for line in process.stdout or ():
                 with suppress(ValueError, TypeError, KeyError):  # a process that dies may leave half a line
                     said = json.loads(line)
@@ -162,6 +163,13 @@ class LocalEngine:
                 with suppress(OSError):
                     stream.close()  # type: ignore[union-attr]
             self._endings.put((task.key, ending or Ending("broken", time.monotonic() - begun, "was not followed")))
+
+
+def _kill_session(process: subprocess.Popen[str]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def gpus_of(slot: int, each: float) -> list[int]:

@@ -41,10 +41,12 @@ class Board:
         return self.stopping
 
 
-def perform_remotely(document: Mapping[str, Any], board: Any) -> dict[str, Any]:
-    """In a worker of Ray.  document: the fields of a `Task`."""
+def perform_remotely(document: Mapping[str, Any], board: Any, threads: int) -> dict[str, Any]:
+    """In a worker of Ray.  document: the fields of a `Task`.  threads: that it may use."""
     import ray
 
+    # Before kernels are loaded.  Not as Ray's runtime_env, whose workers take half a minute to start.
+    os.environ.update(thread_limits(threads))
     task, stop, over = Task(**document), threading.Event(), threading.Event()
 
     def ask() -> None:
@@ -93,8 +95,6 @@ class RayEngine:
             num_cpus=self.threads,
             num_gpus=self.gpus,
             max_retries=0,  # the schedule tries again, and says so
-            max_calls=1,  # a process for each try: memory of one scene is not left to the next
-            runtime_env={"env_vars": thread_limits(self.threads)},
         )(perform_remotely)
         return self
 
@@ -104,7 +104,7 @@ class RayEngine:
         self.ray.shutdown()
 
     def start(self, task: Task) -> None:
-        self._keys[self.perform.remote(asdict(task), self.board)] = task.key, time.monotonic()
+        self._keys[self.perform.remote(asdict(task), self.board, self.threads)] = task.key, time.monotonic()
 
     def ended(self, seconds: float) -> list[tuple[str, Ending]]:
         ready, _ = self.ray.wait(list(self._keys), num_returns=1, timeout=seconds)

@@ -31,7 +31,7 @@ def run_tasks(
     if twice:
         raise RelightError(f"{', '.join(twice)}: more than one task of this name; leave one out")
     waiting, running = deque(tasks), dict[str, Task]()
-    tries, seconds, outcomes = Counter[str](), Counter[str](), dict[str, Outcome]()
+    tries, seconds, outcomes = Counter[str](), dict.fromkeys((t.key for t in tasks), 0.0), dict[str, Outcome]()
     stop, stopping = stop or threading.Event(), False
 
     def end(task: Task, ending: Ending) -> None:

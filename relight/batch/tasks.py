@@ -7,7 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from relight.errors import RelightError
 from relight.plugins import load_target
@@ -109,7 +109,8 @@ def perform(task: Task, tell: Callable[[float, str], None], stop: threading.Even
         return Ending(status, time.monotonic() - begun, message, result or {})
 
     try:
-        return ending("done", result=load_target(task.target, f"task {task.key}")(task.arguments, seldom, stop))
+        work = cast("Work", load_target(task.target, f"task {task.key}"))
+        return ending("done", result=work(task.arguments, seldom, stop))
     except Interrupted:
         return ending("stopped", "stopped and saved")
     except RelightError as error:

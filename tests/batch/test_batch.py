@@ -15,9 +15,11 @@ from typing import Literal
 import pytest
 from tiny_capture import write_capture
 
-from relight.batch import Outcome, Task, create_engine, run_tasks, scene_tasks, write_batch_report
-from relight.batch.engines import gpus_of
-from relight.batch.tasks import Ending, perform
+from relight.batch.engines import create_engine, gpus_of
+from relight.batch.report import write_batch_report
+from relight.batch.scenes import scene_tasks
+from relight.batch.schedule import run_tasks
+from relight.batch.tasks import Ending, Event, Outcome, Task, perform
 from relight.cli import main
 from relight.errors import RelightError
 from relight.scene_io import load_scene
@@ -83,7 +85,12 @@ def test_stopping_begins_nothing_more():
     stop = threading.Event()
     engine = InThreads({"a": ["done"], "b": ["done"], "c": ["done"]}, slots=1)
     tasks = [Task(key, "x:y") for key in "abc"]
-    found = run_tasks(tasks, engine, stop=stop, on_event=lambda e: isinstance(e, Outcome) and stop.set())
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Outcome):
+            stop.set()
+
+    found = run_tasks(tasks, engine, stop=stop, on_event=listen)
     assert statuses(found) == [("done", 1), ("stopped", 0), ("stopped", 0)]
 
 
