@@ -69,6 +69,8 @@ class RayEngine:
             # Ray would tell its makers of every cluster it starts.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            # Ray's own 15 starves workers on a machine that does anything else.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             import ray
         except ImportError as error:
             raise RelightError(f"--engine ray needs Ray ({error}): pip install 'relight[ray]'") from error
