@@ -304,7 +304,7 @@ def _scene(folder: Path) -> None:
 def _yaml(folder: Path) -> None:
     (folder / "a.yaml").write_text(
         "preset: quick\ndata: {path: capture, max_size: 400}\noutput: out\nseed: 3\nstages:\n"
-        "  - radiance: {iterations: 300, sh_degree: 2}\n  - distill\n  - compress: {budget: 2000000}\n"
+        "  - radiance: {iterations: 300, sh_degree: 2}\n  - distill\n  - compress: {max_psnr_drop: 0.5}\n"
     )
 
 
