@@ -18,7 +18,6 @@ from relight.geometry.camera import Camera, Distortion
 from relight.images import read_image
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 
-
 CACHE_VARIABLE = "RELIGHT_PHOTO_CACHE"
 """Environment: GiB of decoded photographs that a capture keeps; 2 if it is not set."""
 STRIP = 256
