@@ -127,8 +127,14 @@ def _picture(name: str, channels: int = 3, **options: Any) -> Callable[[Path], N
     return make
 
 
-def _float_picture(name: str) -> Callable[[Path], None]:
-    return lambda folder: write_image(folder / name, torch.from_numpy(_noise(3)).float() / 50)
+def _exr(folder: Path) -> None:
+    write_image(folder / "a.exr", torch.from_numpy(_noise(3)).float() / 50)
+
+
+def _hdr(folder: Path) -> None:
+    import cv2
+
+    cv2.imwrite(str(folder / "a.hdr"), _noise(3).astype(np.float32) / 50)
 
 
 def _deep_picture(folder: Path) -> None:
@@ -322,7 +328,7 @@ PICTURES = {
     "png": _picture("a.png", 4), "png16": _deep_picture, "jpeg": _picture("a.jpg", quality=80),
     "progressive_jpeg": _picture("b.jpg", progressive=True), "webp": _picture("a.webp", 4, lossless=True),
     "bmp": _picture("a.bmp"), "tiff": _picture("a.tif", compression="tiff_lzw"),
-    "exr": _float_picture("a.exr"), "hdr": _float_picture("a.hdr"),
+    "exr": _exr, "hdr": _hdr,
 }  # fmt: skip
 _NAMES = {
     "png": "a.png", "png16": "deep.png", "jpeg": "a.jpg", "progressive_jpeg": "b.jpg", "webp": "a.webp",
