@@ -26,7 +26,7 @@ from benchmarks.record import record
 STEPS = 60
 STAGES = f"""stages:
   - radiance: {{iterations: {STEPS}, initial_gaussians: 300, max_gaussians: 500, sh_degree: 1}}
-  - features
+  - compress: {{count: 150, iterations: 0, polish: 0, views: 2, cameras: 2}}
 """
 
 
