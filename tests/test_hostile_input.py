@@ -20,6 +20,7 @@ from relight.config import load_config
 from relight.data.models import load_model
 from relight.errors import ConfigError, DataError, RelightError
 from relight.images import image_size, read_image
+from relight.scene_io import load_scene
 
 TESTS = Path(__file__).parent
 
@@ -68,6 +69,19 @@ def test_obj_reads_nothing_outside_its_folder(secret, kind):
     except DataError:
         return
     assert found is None
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../secret.png", "/etc/hostname", "", "."])
+def test_scene_folders_read_nothing_outside(secret, name):
+    folder = secret.parent / "model"
+    READERS["scene"].make(folder)
+    load_scene(folder)
+    document = json.loads((folder / "scene.json").read_text())
+    for part in document["parts"]:
+        changed = {**document["parts"], part: {**document["parts"][part], "file": name}}
+        (folder / "scene.json").write_text(json.dumps({**document, "parts": changed}))
+        with pytest.raises(DataError, match="no file of this folder"):
+            load_scene(folder)
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
