@@ -156,8 +156,8 @@ def _gltf(binary: bool) -> Callable[[Path], None]:
 
     def make(folder: Path) -> None:
         columns = [
-            np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.float32([[0, 0, 1]] * 3),
-            np.float32([[0, 0], [1, 0], [0, 1]]), np.uint16([[0], [1], [2], [0]]),
+            np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32), np.array([[0, 0, 1]] * 3, np.float32),
+            np.array([[0, 0], [1, 0], [0, 1]], np.float32), np.array([[0], [1], [2], [0]], np.uint16),
         ]  # fmt: skip
         picture = io.BytesIO()
         Image.fromarray(_noise(3, 8)).save(picture, "PNG")

@@ -150,7 +150,7 @@ def test_a_pickle_that_calls_itself_an_array_is_not_opened(tmp_path):
         READERS["llff"].read(tmp_path / "poses_bounds.npy")
 
 
-@pytest.mark.parametrize("name", ["yaml", "transforms", "model_gltf", "png", "exr"])
+@pytest.mark.parametrize("name", ["yaml", "transforms", "scene", "model_gltf", "obj", "png"])
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_input_is_read_or_refused(name):
     found = fuzz(name, 0.4, seed=1, keep=None)
