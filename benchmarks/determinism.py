@@ -3,8 +3,8 @@
     python -m benchmarks.determinism [--full] [--variants threads torch avx2 seed]
 
 `again` must not differ by a bit.  `threads`: two instead of one.  `torch`: its code for a processor without AVX-512.
-`avx2`: that and kernels compiled for one.  `seed`: another seed, to compare the others with.  Differences are of what a fit is for, PSNR on
-held-out photographs, and between the pictures it draws.
+`avx2`: that, and kernels compiled for one.  `seed`: another seed, to compare the others with.  Differences are of what
+a fit is for, PSNR on held-out photographs, and between the pictures it draws.
 """
 
 from __future__ import annotations
