@@ -152,7 +152,7 @@ def killed_half_way(folder: Path, engine_name: Literal["local", "ray"]) -> None:
     killed, made = [], []
 
     def kill() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while not work.is_dir() and time.monotonic() < deadline:
             time.sleep(0.01)
         made.append(first.stat().st_mtime_ns)
