@@ -19,6 +19,7 @@ from benchmarks.fuzz_samples import MODELS, READERS
 from relight.config import load_config
 from relight.data.models import load_model
 from relight.errors import ConfigError, DataError, RelightError
+from relight.formats import read_splat
 from relight.images import image_size, read_image
 from relight.scene_io import load_scene
 
@@ -82,6 +83,17 @@ def test_scene_folders_read_nothing_outside(secret, name):
         (folder / "scene.json").write_text(json.dumps({**document, "parts": changed}))
         with pytest.raises(DataError, match="no file of this folder"):
             load_scene(folder)
+
+
+@pytest.mark.parametrize("extensions", ["x", 3, {"KHR_gaussian_splatting": "x"}, {"KHR_gaussian_splatting": 3}])
+def test_splats_of_gltf_with_values_of_other_types_are_refused(tmp_path, extensions):
+    document = {
+        "asset": {"version": "2.0"}, "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}, "extensions": extensions}]}],
+    }  # fmt: skip
+    (tmp_path / "a.gltf").write_text(json.dumps(document))
+    with pytest.raises(DataError):
+        read_splat(tmp_path / "a.gltf", format="gltf")
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
