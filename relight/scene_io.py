@@ -75,7 +75,7 @@ def load_scene(folder: Path) -> Scene:
     try:
         found: dict[str, object] = {}
         for name, part in document["parts"].items():
-            path = folder / part["file"]
+            path = _within(folder, part["file"])
             if name == "views":
                 found[name] = Views.from_json(json.loads(path.read_text(encoding="utf-8")))
                 continue
@@ -96,6 +96,14 @@ def load_scene(folder: Path) -> Scene:
         raise DataError(
             f"{folder}: not a scene folder that can be read ({error}); move it away and fit again"
         ) from error
+
+
+def _within(folder: Path, file: str) -> Path:
+    """A part's file.  Who sends a folder must not choose what else is read: of a device, without end."""
+    path = folder / file
+    if Path(file).name != file or not path.is_file():
+        raise DataError(f"{folder}: {MANIFEST} names {file!r}, which is no file of this folder; copy the folder again")
+    return path
 
 
 def point_to_pictures(folder: Path, views: Views) -> None:

@@ -13,10 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.errors import DataError
+from relight.errors import DataError, RelightError
 from relight.geometry.camera import Camera, Distortion
 from relight.images import read_image
 from relight.shading.color import linear_to_srgb, srgb_to_linear
+
+CACHE_VARIABLE = "RELIGHT_PHOTO_CACHE"
+"""Environment: GiB of decoded photographs that a capture keeps; 2 if it is not set."""
+STRIP = 256
+"""Rows that are undistorted at a time."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,11 @@ class View:
         picture = read_image(self.image_path, upright=self.upright)
         rgb = linear_to_srgb(picture.rgb) if picture.linear else picture.rgb
         self._check_size(self.image_path, rgb)
+        size = _reduced_size(self.camera.width, self.camera.height, max_size)
+        lens = None if self.distortion is None or self.distortion.is_identity else self.distortion
+        if picture.alpha is None and self.mask_path is None and lens is None:
+            # The planes below would be ones; of 24 megapixels they take 600 MB.
+            return Photo(_reduced(rgb, size).clamp_min(0))
         weight, usable = torch.ones(2, *rgb.shape[:2])
         has_alpha = picture.alpha is not None or (self.mask_path is not None and self.mask_is_alpha)
         if picture.alpha is not None:
@@ -95,9 +105,9 @@ class View:
                 usable = (mask > 0.5).float()  # JPEG's white is not quite 1
         # Colour under zero alpha means nothing and must not leak into averages: premultiplied until the end.
         planes = torch.cat([rgb * weight[..., None], weight[..., None], usable[..., None]], -1).numpy()
-        if self.distortion is not None and not self.distortion.is_identity:
-            planes = _undistort(planes, self.camera, self.distortion)
-        size = _reduced_size(self.camera.width, self.camera.height, max_size)
+        del rgb, picture
+        if lens is not None:
+            planes = _undistort(planes, self.camera, lens)
         if size != (self.camera.width, self.camera.height):
             import cv2
 
@@ -128,18 +138,36 @@ def _reduced_size(width: int, height: int, max_size: int | None) -> tuple[int, i
     return max(1, round(width * max_size / longest)), max(1, round(height * max_size / longest))
 
 
+def _reduced(rgb: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W, 3) by area averaging; a copy of a smaller file's worth, or `rgb` itself."""
+    import cv2
+
+    if (rgb.shape[1], rgb.shape[0]) == size:
+        return rgb.contiguous()
+    return torch.from_numpy(cv2.resize(np.ascontiguousarray(rgb), size, interpolation=cv2.INTER_AREA))
+
+
 def _undistort(planes: np.ndarray, camera: Camera, distortion: Distortion) -> np.ndarray:
     """Sample the stored picture where each pixel of the pinhole camera was; zero outside it."""
     import cv2
 
-    ideal = camera.local_rays(camera.pixel_grid())[..., :2]
-    distorted = distortion.apply(ideal)
-    x = distorted[..., 0] * camera.fx + camera.cx - 0.5
-    y = distorted[..., 1] * camera.fy + camera.cy - 0.5
-    radius = ideal.norm(dim=-1)
-    x = torch.where(radius < _fold(distortion, float(radius.max())), x, -9.0).numpy()
+    corners = torch.tensor([(x, y) for x in (0.5, camera.width - 0.5) for y in (0.5, camera.height - 0.5)])
+    fold = _fold(distortion, float(camera.local_rays(corners)[:, :2].norm(dim=-1).max()))
     parts = [np.ascontiguousarray(p) for p in (planes[..., :4], planes[..., 4])]
-    return np.dstack([cv2.remap(p, x, y.numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for p in parts])
+    found = np.empty_like(planes)
+    across = torch.arange(camera.width) + 0.5
+    # In strips: rays, radii and places of 24 megapixels would take a gigabyte.
+    for top in range(0, camera.height, STRIP):
+        down = torch.arange(top, min(top + STRIP, camera.height)) + 0.5
+        y, x = torch.meshgrid(down, across, indexing="ij")
+        ideal = camera.local_rays(torch.stack([x, y], -1))[..., :2]
+        distorted = distortion.apply(ideal)
+        x = distorted[..., 0] * camera.fx + camera.cx - 0.5
+        y = distorted[..., 1] * camera.fy + camera.cy - 0.5
+        x = torch.where(ideal.norm(dim=-1) < fold, x, -9.0).numpy()
+        rows = [cv2.remap(p, x, y.numpy(), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for p in parts]
+        found[top : top + STRIP] = np.dstack(rows)
+    return found
 
 
 def _fold(distortion: Distortion, farthest: float) -> float:
@@ -157,10 +185,10 @@ def _fold(distortion: Distortion, farthest: float) -> float:
 
 
 class _Cache:
-    """Least recently used photos, up to a number of bytes."""
+    """Least recently used photos, up to a number of bytes; the last one, however large, is kept."""
 
-    def __init__(self, limit: int = 2 << 30):
-        self.limit = limit
+    def __init__(self, limit: int | None = None):
+        self.limit = _cache_limit() if limit is None else limit
         self.size = 0
         self.photos: OrderedDict[tuple, Photo] = OrderedDict()
 
@@ -179,6 +207,18 @@ class _Cache:
         while self.size > self.limit and len(self.photos) > 1:
             self.size -= self.photos.popitem(last=False)[1].nbytes
         return photo
+
+
+def _cache_limit() -> int:
+    """Bytes.  Raises RelightError for what is no size."""
+    text = os.environ.get(CACHE_VARIABLE, "2")
+    try:
+        size = float(text)
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < math.inf:
+        raise RelightError(f"{CACHE_VARIABLE}={text}: expected GiB, such as 0.5; correct it or leave it out")
+    return int(size * 2**30)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 
+from relight.errors import RelightError
 from relight.geometry.gaussians import Gaussians
 from relight.scene import Scene
 from relight.stages.base import Checkpoint, Job, Stage
@@ -97,10 +98,13 @@ class Shift(Stage):
     gives: ClassVar[tuple[str, ...]] = ("gaussians",)
 
     by: float = 1.0
+    pause: float = 0.0
+    """Seconds."""
 
     def run(self, scene: Scene, job: Job) -> Scene:
         """Return the moved scene."""
         RUNS.append("shift")
+        time.sleep(self.pause)
         assert scene.gaussians is not None
         return replace(scene, gaussians=replace(scene.gaussians, means=scene.gaussians.means + self.by))
 
@@ -124,3 +128,24 @@ class Unfinished(Stage):
 
 class NotAStage:
     """Just a class."""
+
+
+def remember(arguments, tell, stop):
+    """A task: adds a line to a file, and misbehaves as it is told, until the file has `good` lines."""
+    import os
+    import signal
+    from pathlib import Path
+
+    path = Path(arguments["file"])
+    with path.open("a") as file:
+        file.write("tried\n")
+    tries = len(path.read_text().splitlines())
+    tell(0.5, "half")
+    if tries <= arguments.get("bad", 0):
+        if arguments["how"] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError("it broke")
+    if arguments.get("how") == "refuse":
+        raise RelightError("not this one")
+    print("what libraries print is no answer")
+    return {"tries": tries}

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from relight.errors import DataError
+from relight.errors import DataError, RelightError
 from relight.export.images import write_exr
 from relight.geometry.camera import Camera, Distortion
 from relight.shading.color import linear_to_srgb
@@ -384,3 +384,36 @@ def test_json_says_its_convention(tmp_path: Path) -> None:
     assert data["convention"] == "opencv"
     frames = data["frames"]
     assert isinstance(frames, list) and "distortion" not in frames[0] and "light" not in frames[0]
+
+
+def test_the_cache_is_as_large_as_the_environment_says(monkeypatch) -> None:
+    assert _Cache().limit == 2 << 30
+    monkeypatch.setenv("RELIGHT_PHOTO_CACHE", "0.5")
+    assert _Cache().limit == 1 << 29
+    for text in ("-1", "much", "inf", "nan"):
+        monkeypatch.setenv("RELIGHT_PHOTO_CACHE", text)
+        with pytest.raises(RelightError, match=f"RELIGHT_PHOTO_CACHE={text}: expected GiB"):
+            _Cache()
+
+
+def test_undistorting_in_strips_is_undistorting(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 4), np.uint8)).save(path)
+    camera = Camera(torch.eye(4), 40.0, 40.0, 24.5, 15.5, 48, 32)
+    view = View("a", path, camera, distortion=Distortion("radial-tangential", (-0.9, 0.1, 0.01, 0, 0, 0, 0, 0)))
+    whole = view.photo()
+    monkeypatch.setattr("relight.views.STRIP", 5)
+    strips = view.photo()
+    assert torch.equal(whole.rgb, strips.rgb) and whole.alpha is not None and torch.equal(whole.alpha, strips.alpha)
+
+
+def test_opaque_photos_are_what_they_are_by_the_longer_way(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (33, 48, 3), np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    Image.fromarray(np.full((33, 48), 255, np.uint8)).save(tmp_path / "mask.png")
+    camera = Camera(torch.eye(4), 40.0, 40.0, 24.0, 16.5, 48, 33)
+    short = View("a", tmp_path / "a.png", camera)
+    longer = replace(short, mask_path=tmp_path / "mask.png", mask_is_alpha=False)
+    for size in (None, 48, 24, 17):
+        assert torch.allclose(short.photo(size).rgb, longer.photo(size).rgb, atol=1e-6), size
+        assert short.photo(size).mask is None and short.photo(size).alpha is None

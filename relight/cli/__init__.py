@@ -16,6 +16,7 @@ VERBS = (
     "options",
     "check",
     "fit",
+    "batch",
     "view",
     "eval",
     "render",

@@ -21,7 +21,7 @@ OPTIONAL = {
     "viser": ("viewer", "the live viewer"),
     "diffusers": ("diffusion", "diffusion models"),
     "pycolmap": ("sfm", "cameras from plain photos"),
-    "ray": ("dist", "many scenes on many machines"),
+    "ray": ("ray", "many scenes on many machines"),
 }
 """Library to (extra of ours that installs it, what for)."""
 

@@ -47,7 +47,7 @@ def load(path: str | Path) -> Mesh:
         return _Reader(file).mesh()
     except ShapeError as error:
         raise file.error(str(error)) from error
-    except (TypeError, AttributeError, KeyError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Nearly every property of the JSON may be of a wrong type; the checks that matter for safety come first.
         raise file.error(f"malformed ({type(error).__name__}: {error})") from error
 

@@ -42,7 +42,12 @@ def _through_trimesh(path: Path) -> Mesh:
     except Exception as error:  # parsers raise whatever they like on broken files
         raise DataError(f"{path}: cannot be read ({error}); re-export the model") from error
     geometries = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
-    parts = [_part(path, g) for g in geometries if isinstance(g, trimesh.Trimesh) and len(g.faces)]
+    try:
+        parts = [_part(path, g) for g in geometries if isinstance(g, trimesh.Trimesh) and len(g.faces)]
+    except DataError:
+        raise
+    except Exception as error:  # textures are decoded only now
+        raise DataError(f"{path}: cannot be read ({error}); re-export the model and its textures") from error
     if not parts:
         raise DataError(f"{path}: has no triangles; re-export the model")
     return merge(parts).check_indices()

@@ -110,8 +110,8 @@ def read_splat(path: str | Path, *, format: str | None = None, drop_invalid: boo
     except RelightError:
         raise
     # Whatever a parser trips over that it didn't check for.
-    except (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
-            struct.error) as error:  # fmt: skip
+    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+            ValueError, struct.error) as error:  # fmt: skip
         raise DataError(f"{path}: damaged {found.what} ({error}); copy or export it again") from error
 
 

@@ -1,4 +1,4 @@
-"""Bombs, names that lead elsewhere, and some of what `benchmarks.fuzz_formats` does for longer."""
+"""Bombs, names that lead elsewhere, and some of what `benchmarks.fuzz_readers` does for longer."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ import io
 import json
 import struct
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.fuzz_formats import FILES, fuzz, good
+from benchmarks.fuzz_readers import fuzz
+from benchmarks.fuzz_samples import READERS, SPLATS
 from relight.errors import DataError
 from relight.formats import read_splat
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", SPLATS)
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_files_are_read_or_refused(name):
     found = fuzz(name, 0.8, seed=1, keep=None)
     assert found["failures"] == []
     assert found["read"] and found["refused"]
+
+
+def good(name: str, folder: Path) -> bytes:
+    """A file of that format."""
+    READERS[name].make(folder)
+    return (folder / READERS[name].files[0]).read_bytes()
 
 
 def rezipped(data: bytes, change) -> bytes:
