@@ -26,7 +26,9 @@ def test_like_places_have_like_vectors() -> None:
 
     from relight.fit.teachers import FeatureExtractor, create
 
-    teacher = create(f"{__name__}:Colours")  # as a scene file says it: features: {teacher: "my_package.teacher:Colours"}
+    teacher = create(
+        f"{__name__}:Colours"
+    )  # as a scene file says it: features: {teacher: "my_package.teacher:Colours"}
     assert isinstance(teacher, FeatureExtractor)
     picture = torch.zeros(32, 40, 3)
     picture[:, 16:] = torch.tensor([0.9, 0.2, 0.1])
