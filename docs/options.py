@@ -1,4 +1,4 @@
-"""Write what the code says of stages into docs/stages/ and the contents of mkdocs.yml, between comment lines.
+"""Write what the code says of stages into docs/stages/, and the pages there are into mkdocs.yml, between comment lines.
 
 Options go between `<!-- options:begin STAGE -->` and `<!-- options:end -->`.  A stage that no page names gets a page
 with the parts that somebody has to write.
@@ -27,6 +27,7 @@ SITE = "mkdocs.yml"
 OPTIONS = re.compile(r"(<!-- options:begin (\w+) -->\n).*?(?=<!-- options:end -->)", re.DOTALL)
 STAGES = re.compile(r"(<!-- stages:begin -->\n).*?(?=<!-- stages:end -->)", re.DOTALL)
 CONTENTS = re.compile(r"( *# stages:begin\n).*?(?= *# stages:end)", re.DOTALL)
+RESULTS = re.compile(r"( *# results:begin\n).*?(?= *# results:end)", re.DOTALL)
 TODO = "To be written."
 """Stands where a person has to say something."""
 PAGE = """\
@@ -71,7 +72,8 @@ def updated(root: Path = ROOT, stages: typing.Iterable[str] = tuple(BUILTIN["sta
     ordered = {name: places[name] for name in stages}
     index, site = root / INDEX, root / SITE
     pages[index] = _filled(STAGES, pages[index], stages_text(ordered), index)
-    pages[site] = _filled(CONTENTS, site.read_text(encoding="utf-8"), contents_text(ordered, root / "docs"), site)
+    contents = _filled(CONTENTS, site.read_text(encoding="utf-8"), contents_text(ordered, root / "docs"), site)
+    pages[site] = _filled(RESULTS, contents, results_text(contents, root / "docs"), site)
     return pages
 
 
@@ -120,10 +122,17 @@ def contents_text(places: dict[str, Path], docs: Path) -> str:
     return "\n".join(f"      - {page}" for page in pages)
 
 
+def results_text(contents: str, docs: Path) -> str:
+    """The pages at the top of docs/ that mkdocs.yml doesn't name elsewhere, as it lists them."""
+    elsewhere = set(re.findall(r"- ([\w/]+\.md)", RESULTS.sub("", contents)))
+    names = sorted({page.name for page in docs.glob("*.md")} - elsewhere)
+    return "\n".join(f"      - {name}" for name in names)
+
+
 def _filled(between: re.Pattern[str], text: str, new: str, path: Path) -> str:
     filled, count = between.subn(lambda found: f"{found[1]}{new}\n", text)
     if count != 1:
-        raise ValueError(f"{path}: expected one pair of comment lines stages:begin and stages:end, found {count}")
+        raise ValueError(f"{path}: expected one pair of comment lines like {between.pattern}, found {count}")
     return filled
 
 

@@ -16,7 +16,7 @@ from relight.plugins import BUILTIN
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("*.py"))
-GENERATED = [ROOT / options.SITE, *sorted((ROOT / "docs/stages").glob("*.md"))]
+GENERATED = [ROOT / options.SITE, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs/stages").glob("*.md"))]
 
 
 def example(path: Path) -> ModuleType:
@@ -30,11 +30,11 @@ def example(path: Path) -> ModuleType:
     return sys.modules[name]
 
 
-def tests_of(path: Path) -> list[str]:
+def named_tests(path: Path) -> list[str]:
     return re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(("path", "test"), [(p, t) for p in EXAMPLES for t in tests_of(p)], ids=lambda v: str(v)[-40:])
+@pytest.mark.parametrize(("path", "test"), [(p, t) for p in EXAMPLES for t in named_tests(p)], ids=lambda v: str(v)[-40:])
 def test_a_recipe_runs(path, test, tmp_path):
     function = getattr(example(path), test)
     function(*[tmp_path] * len(inspect.signature(function).parameters))
@@ -45,7 +45,7 @@ def test_every_recipe_shows_an_example_that_has_a_test():
     assert {page.stem for page in pages} == {path.stem for path in EXAMPLES}
     for page in pages:
         assert f'--8<-- "examples/{page.stem}.py"' in page.read_text("utf-8")
-    assert all(tests_of(path) for path in EXAMPLES)
+    assert all(named_tests(path) for path in EXAMPLES)
 
 
 def test_options_are_fresh_and_every_stage_has_a_page_that_somebody_wrote():
@@ -79,6 +79,12 @@ def test_stale_options_are_found_and_repaired(tmp_path):
     text = page.read_text("utf-8")
     page.write_text(text.replace("`7000`", "`8000`"), "utf-8")
     assert page.read_text("utf-8") != text and options.updated(root)[page] == text
+
+
+def test_a_new_page_is_listed(tmp_path):
+    root = planted(tmp_path)
+    (root / "docs/zebra.md").write_text("# Zebra", "utf-8")
+    assert "      - zebra.md\n" in options.updated(root)[root / options.SITE]
 
 
 def test_options_of_a_stage_that_is_gone_are_a_mistake(tmp_path):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import torch
 from torch import Tensor
 
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
-from relight.render.protocol import Backend, Capabilities, RasterOptions, ScreenStatistics, SplatImage
+from relight.render.protocol import Backend, Capabilities, RasterOptions, SplatImage
 from relight.render.reference import ReferenceRasterizer
 
 
@@ -29,8 +27,8 @@ class Double:
         pose = camera.world_from_camera.double()
         exact = Camera(pose, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
         image = self._twin.rasterize(gaussians.map(torch.Tensor.double), exact, features.double(), options)
-        maps = {f.name: getattr(image, f.name) for f in fields(image)}
-        return SplatImage(**{k: v if isinstance(v, ScreenStatistics) else v.float() for k, v in maps.items()})
+        maps = (image.features, image.alpha, image.depth, image.median_depth)
+        return SplatImage(*(each.float() for each in maps), image.statistics)
 
 
 BACKEND = Backend("double", "cpu", unavailable=lambda: None, create=Double)

@@ -51,10 +51,15 @@ def test_a_twin_with_weights_by_chance(tmp_path: Path) -> None:
     from relight.testing.denoisers import check_denoiser
 
     torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
-    UNet2DModel(
-        sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, **blocks
-    ).save_pretrained(tmp_path)
+    twin = UNet2DModel(
+        sample_size=8,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
+    twin.save_pretrained(tmp_path)
     DDIMScheduler(prediction_type="epsilon").save_pretrained(tmp_path)
 
     # What a new module in relight/diffusion/public and one line in MODELS do.
