@@ -155,18 +155,8 @@ def decomposed(run: Path, work: Path) -> list[Tensor]:
     return [shown(photo), *(shown(work / "maps" / f"{name}.png") for name in names)]
 
 
-def texture(run: Path, work: Path) -> list[Tensor]:
-    """Base colours of materials from words, twice in each direction."""
-    out = []
-    for words in (("gold", "satin"), ("bricks", "red", "matte"), ("checker", "blue", "glossy")):
-        folder = work / "-".join(words)
-        command("texture", *words, "-o", folder, "--size", 128)
-        out.append(shown(folder / "base_color.png")[..., :3].repeat(2, 2, 1))
-    return out
-
-
 PARTS: dict[str, Callable[[Path, Path], list[Tensor]]] = {
-    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph, decomposed, texture)
+    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph, decomposed)
 }
 
 
