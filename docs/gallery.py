@@ -147,16 +147,8 @@ def photograph(run: Path, work: Path) -> list[Tensor]:
     return [shown(photo), *out]
 
 
-def decomposed(run: Path, work: Path) -> list[Tensor]:
-    """One picture taken apart by the bundled prior."""
-    photo = SAMPLE / "test" / f"{VIEW}.png"
-    command("decompose", photo, "-o", work / "maps")
-    names = ("base_color", "roughness", "metallic", "confidence")
-    return [shown(photo), *(shown(work / "maps" / f"{name}.png") for name in names)]
-
-
 PARTS: dict[str, Callable[[Path, Path], list[Tensor]]] = {
-    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph, decomposed)
+    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph)
 }
 
 
