@@ -27,8 +27,8 @@ class Double:
         pose = camera.world_from_camera.double()
         exact = Camera(pose, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
         image = self._twin.rasterize(gaussians.map(torch.Tensor.double), exact, features.double(), options)
-        maps = (image.features, image.alpha, image.depth, image.median_depth)
-        return SplatImage(*(each.float() for each in maps), image.statistics)
+        features, alpha = image.features.float(), image.alpha.float()
+        return SplatImage(features, alpha, image.depth.float(), image.median_depth.float(), image.statistics)
 
 
 BACKEND = Backend("double", "cpu", unavailable=lambda: None, create=Double)
