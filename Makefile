@@ -13,13 +13,14 @@ TESTS       ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench docs clean
 
 help:
 	@echo "make demo      set up, fit scenes/sample, print where the report and the picture are"
 	@echo "make test      set up and run the tests (TESTS=path for some); make test-all: the slow ones too"
 	@echo "make lint      formatting, lint and types; make format repairs the first two"
 	@echo "make bench     run the benchmarks and write the tables of README.md"
+	@echo "make docs      write the options of stages into docs/, then the site into build/site"
 	@echo "make clean     remove the environment and caches; never runs/"
 
 demo: $(VENV)/.installed
@@ -45,6 +46,11 @@ bench: $(VENV)/.installed-dev
 	    $(BIN)/python -m benchmarks.$$script || exit 1; done
 	$(BIN)/python -m benchmarks.tables
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m docs.options
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "build/site/index.html"
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path "./runs/*" -prune -exec rm -rf {} +
@@ -62,4 +68,8 @@ $(VENV)/.installed: pyproject.toml Makefile
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -e ".[dev]" "$(TORCH)"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP) -e ".[docs]" "$(TORCH)"
 	@touch $@
