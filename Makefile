@@ -63,7 +63,7 @@ $(VENV)/.installed: pyproject.toml Makefile
 	    { rm -rf $(VENV); echo "python -m venv failed (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
 	@echo "setting up $(VENV): $(TORCH), then relight and what it needs; a few minutes the first time"
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$(TORCH)"
-	$(PIP) -e ".[mesh]" "$(TORCH)"
+	$(PIP) -e ".[mesh,features,diffusion]" "$(TORCH)"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

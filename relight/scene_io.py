@@ -102,7 +102,9 @@ def _within(folder: Path, file: str) -> Path:
     """A part's file.  Who sends a folder must not choose what else is read: of a device, without end."""
     path = folder / file
     if Path(file).name != file or not path.is_file():
-        raise DataError(f"{folder}: {MANIFEST} names {file!r}, which is no file of this folder; copy the folder again")
+        raise DataError(
+            f"{folder}: {MANIFEST} names {file!r}, which is no file of this folder; move it away and fit again"
+        )
     return path
 
 

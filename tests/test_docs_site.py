@@ -34,7 +34,10 @@ def named_tests(path: Path) -> list[str]:
     return re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize(("path", "test"), [(p, t) for p in EXAMPLES for t in named_tests(p)], ids=lambda v: str(v)[-40:])
+RECIPES = [(p, t) for p in EXAMPLES for t in named_tests(p)]
+
+
+@pytest.mark.parametrize(("path", "test"), RECIPES, ids=lambda v: str(v)[-40:])
 def test_a_recipe_runs(path, test, tmp_path):
     function = getattr(example(path), test)
     function(*[tmp_path] * len(inspect.signature(function).parameters))

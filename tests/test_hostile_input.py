@@ -184,6 +184,7 @@ for words in WORDS:
 """
 
 
+@pytest.mark.slow
 def test_fit_compress_and_export_call_nobody(tmp_path):
     write_capture(tmp_path / "photos", views=4)
     (tmp_path / "scene.yaml").write_text(

@@ -118,6 +118,7 @@ def test_maps_agree_with_coverage_and_are_in_range(index):
         assert float((picture(other, index)[..., 3] - alpha).abs().max()) < 0.1
 
 
+@pytest.mark.slow
 def test_every_object_has_its_material(contents):
     """Materials without texture, read back from the maps."""
     for number, thing in enumerate(contents.things(), 1):

@@ -49,7 +49,7 @@ def test_a_script_that_fails_is_told_and_the_others_run(tmp_path: Path, monkeypa
     "said, error",
     [
         (["--only", "splat_sped"], "did you mean 'splat_speed'"),
-        (["--smoke", "--only", "kill_resume"], "none of --only"),
+        (["--smoke", "--only", "soak"], "none of --only"),
     ],
 )
 def test_what_is_refused(said, error, capsys):

@@ -404,7 +404,8 @@ def test_undistorting_in_strips_is_undistorting(tmp_path: Path, monkeypatch) -> 
     whole = view.photo()
     monkeypatch.setattr("relight.views.STRIP", 5)
     strips = view.photo()
-    assert torch.equal(whole.rgb, strips.rgb) and whole.alpha is not None and torch.equal(whole.alpha, strips.alpha)
+    assert whole.alpha is not None and strips.alpha is not None
+    assert torch.equal(whole.rgb, strips.rgb) and torch.equal(whole.alpha, strips.alpha)
 
 
 def test_opaque_photos_are_what_they_are_by_the_longer_way(tmp_path: Path) -> None:

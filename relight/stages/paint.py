@@ -51,7 +51,7 @@ class Paint(Stage):
     """Of the distance of patches from the reference's."""
     iterations: int = 300
     """Steps."""
-    guidance: Literal["x0", "sds", "csd", "ism", "sdi", "vsd"] = "x0"
+    guidance: Literal["x0", "sds", "csd", "ism", "sdi", "vsd"] = "sds"
     """The loss; docs/score.md compares them."""
     scale: float = 3.0
     """Of guidance by the words: 1 none."""
@@ -69,7 +69,7 @@ class Paint(Stage):
     """Pixels along the side of the pictures; the priors are trained at 64."""
     texture: int = 512
     """Texels along the side of the textures."""
-    rate: float = 0.03
+    rate: float = 0.1
     """Learning rate of the logits of materials; falls to a tenth."""
     smooth_weight: float = 0.02
     """Weight of differences between neighbouring texels."""

@@ -193,6 +193,7 @@ def test_scenes_become_tasks(tmp_path, monkeypatch):
         scene_tasks([a, b], [f"output={tmp_path}/same"])
 
 
+@pytest.mark.slow
 def test_the_command_fits_all_but_the_broken_one_and_continues(workers, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     good, bad = scenes(tmp_path)

@@ -79,7 +79,12 @@ def test_a_class_without_source_has_options_without_help():
     assert options_of(namespace["Made"]) == [Option("a", "int", "1", "")]
 
 
-NEEDED = {"select": {"like": 3}, "recolour": {"color": (1.0, 0.5, 0.0)}, "set_material": {"roughness": 0.5}}
+NEEDED = {
+    "select": {"like": 3},
+    "recolour": {"color": (1.0, 0.5, 0.0)},
+    "set_material": {"roughness": 0.5},
+    "relight_video": {"text": "warm light from the left"},
+}
 """Of stages that do nothing without being told what."""
 
 

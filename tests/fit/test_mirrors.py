@@ -44,7 +44,8 @@ def test_metal_explains_a_metal_ball_and_finds_its_light(tmp_path):
     assert (metal.base_color * scale - truth).abs().mean() < 0.1
 
 
-@pytest.mark.parametrize(("metallic", "roughness"), [(1.0, 0.4), pytest.param(0.0, 0.6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("metallic", "roughness"), [(1.0, 0.4), (0.0, 0.6)])
+@pytest.mark.slow
 def test_a_fit_begins_with_the_light_that_explains_more(tmp_path, metallic, roughness):
     views = photographs(tmp_path, torch.full((1200,), metallic), torch.full((1200,), roughness), 24)
     found, light = begun(views)

@@ -16,6 +16,7 @@ def same_bits_twice(folder, stages: str, count: int) -> None:
     assert different_files(first, again) == []
 
 
+@pytest.mark.slow
 def test_a_fit_gives_the_same_bits_twice(tmp_path):
     same_bits_twice(tmp_path, RADIANCE, 1)
     # And a bit that differed would be noticed.

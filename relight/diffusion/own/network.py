@@ -80,7 +80,7 @@ class Network(nn.Module):
         self.stem = nn.Conv2d(config.channels + config.maps, config.detail, 3, padding=1)
         self.join = nn.Conv2d(2 * config.detail, config.detail, 3, padding=1)
         self.last = nn.Conv2d(config.detail, config.channels, 3, padding=1)
-        self.vocabulary = nn.Parameter(0.02 * torch.randn(len(config.words) + 1, config.token))
+        self.vocabulary = nn.Parameter(0.2 * torch.randn(len(config.words) + 1, config.token))
         """Row 0 says that nothing is said."""
         if config.around:
             for module in self.modules():
@@ -100,7 +100,9 @@ class Network(nn.Module):
         if tokens is None:
             tokens = self.vocabulary[:1].expand(len(noisy), 1, -1)
         x = torch.cat([noisy, maps], 1)
-        stride = _waves(step, self.config.token)
+        # Attention finds where a word belongs; colours and finishes belong everywhere, and go along with the time.
+        said = (tokens - self.vocabulary[0]).sum(1)
+        stride = _waves(step, self.config.token) + said
         coarse = self.unet(
             pixel_unshuffle(x, self.config.patch), t * 1000, tokens, timestep_cond=stride.to(x.dtype)
         ).sample
