@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FOLDER", help="of public weights; else the hub's copy on this machine")
     parser.add_argument("--download", action="store_true", help="let public weights be fetched")
-    parser.add_argument("--steps", type=int, help="of sampling (default 8), or at each scale with --like (default 80)")
+    parser.add_argument("--steps", type=int, help="of sampling (default 20), or at each scale with --like (default 80)")
     parser.add_argument("--scale", type=float, default=2.0, help="of guidance by words (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace maps of an earlier run")
@@ -94,7 +94,7 @@ def _own(arguments: argparse.Namespace, generator: Generator) -> dict[str, Tenso
             )
     else:
         words = [w for text in arguments.words for w in text.split()]
-        made = from_words(prior, words, generator, steps=arguments.steps or 8, scale=arguments.scale)
+        made = from_words(prior, words, generator, steps=arguments.steps or 20, scale=arguments.scale)
         side = arguments.size or 256
         made = enlarged(made, Upscaler.load("upscale"), (side, side))
     return {"base_color": made[0, :3], "roughness": made[0, 3:4], "metallic": made[0, 4:5]}

@@ -40,7 +40,7 @@ def flat(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.no_grad()
 def from_words(
-    prior: Prior, words: Sequence[str], generator: Generator, *, count: int = 1, steps: int = 8, scale: float = 2.0
+    prior: Prior, words: Sequence[str], generator: Generator, *, count: int = 1, steps: int = 20, scale: float = 2.0
 ) -> Tensor:
     """`count` textures as large as the prior's pictures.  scale: of guidance by the words; 1 for none.
 
