@@ -72,7 +72,7 @@ class Judge:
     def score(self, splat: Gaussians) -> Score:
         """Means over the views."""
         psnrs, ssims, drops = [], [], []
-        for found, expected, mask in zip(self.pictures(splat), self.expected, self.masks, strict=True):
+        for found, expected, mask in zip(*_alike(self.pictures(splat), self.expected), self.masks, strict=True):
             psnrs.append(min(psnr(found, expected, mask), HIGHEST))
             pair = [(p if mask is None else p * mask[..., None])[..., :3].permute(2, 0, 1) for p in (found, expected)]
             ssims.append(float(mean_ssim(*pair)))
@@ -83,7 +83,7 @@ class Judge:
     def distance(self, splat: Gaussians, other: Sequence[Tensor]) -> float:
         """Mean squared error against `pictures` of another splat."""
         total = 0.0
-        for found, expected, mask in zip(self.pictures(splat), other, self.masks, strict=True):
+        for found, expected, mask in zip(*_alike(self.pictures(splat), other), self.masks, strict=True):
             error = (found - expected).square()
             total += float(error.mean() if mask is None else error[mask].mean())
         return total / len(self.cameras)
@@ -99,3 +99,9 @@ class Judge:
                     picture = over(picture, alpha, WHITE)
                 out.append(picture.clamp(0, 1).cpu())
         return out
+
+
+def _alike(found: Sequence[Tensor], expected: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Without channels that only one side has: features come last, and not every file has a place for them."""
+    count = min(found[0].shape[-1], expected[0].shape[-1])
+    return [f[..., :count] for f in found], [e[..., :count] for e in expected]

@@ -91,6 +91,18 @@ def test_materials_keep_their_meaning(tmp_path):
     assert float((found.channels["normal"] * found.means).sum(1).mean()) > 0.95
 
 
+@pytest.mark.parametrize("photographed", [False, True])
+def test_features_that_a_file_has_no_place_for_do_not_count(photographed, tmp_path):
+    splat = ball(300, materials=True)
+    feature = torch.rand(300, 7, generator=torch.Generator().manual_seed(0)).half()
+    splat = replace(splat, channels={**splat.channels, "feature": feature})
+    scene = load(write_capture(tmp_path / "capture", views=8, size=32), test_every=4) if photographed else None
+    scene = scene and replace(scene, gaussians=splat)
+    with pytest.warns(UserWarning, match="has no place for feature"):
+        result, chosen, *_ = compressed(tmp_path, splat, scene, count=200)
+    assert len(result) == chosen.count == 200 and "metallic" in result.channels
+
+
 def test_photographs_judge_where_there_are_some(tmp_path):
     scene = load(write_capture(tmp_path / "capture", views=8, size=32), test_every=4)
     splat = ball(400)
