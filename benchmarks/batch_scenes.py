@@ -87,14 +87,15 @@ def killed_half_way(folder: Path, count: int, *words: str) -> tuple[int, int]:
     process = batch(write_scenes(folder, count), folder / "report.html", *words)
     while len(finished(folder)) < count and process.poll() is None:
         time.sleep(0.05)
-    # One that works: whose lock says so.
-    for lock in folder.glob("ball*/run/.lock"):
-        words_of_lock = lock.read_text().split()
-        if len(words_of_lock) > 1:
-            os.kill(int(words_of_lock[1]), signal.SIGKILL)
-            break
-    else:
+    # One that works: whose lock says so.  Between two scenes there may be none.
+    worker = None
+    while worker is None and process.poll() is None:
+        said = [lock.read_text().split() for lock in folder.glob("ball*/run/.lock")]
+        worker = next((int(words[1]) for words in said if len(words) > 1), None)
+        time.sleep(0.02)
+    if worker is None:
         raise SystemExit("no worker to kill")
+    os.kill(worker, signal.SIGKILL)
     before = finished(folder)
     if process.wait():
         raise SystemExit("a scene failed after the kill")
