@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import DataError
+from relight.shading.color import linear_to_srgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,6 +44,11 @@ class Picture:
         """(H, W, 3); grey is repeated."""
         color = self.values[..., : 3 if self.values.shape[-1] >= 3 else 1]
         return color.expand(*color.shape[:2], 3)
+
+    @property
+    def srgb(self) -> Tensor:
+        """(H, W, 3) sRGB-encoded; scene-referred values beyond 0 to 1 are clipped."""
+        return linear_to_srgb(self.rgb.clamp(0, 1)) if self.linear else self.rgb
 
     @property
     def alpha(self) -> Tensor | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from relight.export.images import write_image
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.transforms import look_at
+from relight.render.backends.splat_cpu import SplatCpu
+from relight.render.splats import render
 from relight.scene import Frame, Scene
 from relight.views import View, Views
 
@@ -64,3 +68,16 @@ def table_scene() -> tuple[Scene, Tensor]:
     gaussians, of = table()
     views = tuple(View(f"v{i}.png", Path(f"v{i}.png"), camera(0.63 * i - math.pi / 2)) for i in range(10))
     return Scene(Frame(radius=2.0, up=(0.0, 0.0, 1.0)), Views(views), gaussians=gaussians), of
+
+
+def photographed_table(folder: Path) -> tuple[Scene, Tensor]:
+    """The same, with cut-out photographs of the splat itself."""
+    scene, of = table_scene()
+    assert scene.views is not None and scene.gaussians is not None
+    views = []
+    for view in scene.views:
+        image = render(SplatCpu(), scene.gaussians, view.camera)
+        straight = image.color / image.alpha[..., None].clamp_min(1e-4)
+        write_image(folder / view.name, torch.cat([straight, image.alpha[..., None]], -1).clamp(0, 1))
+        views.append(replace(view, image_path=folder / view.name))
+    return replace(scene, views=Views(tuple(views))), of

@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.render import keep_folder
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -77,13 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.depth is not None and arguments.normals is None:
         raise RelightError("--depth: the prior knows depth together with normals only; name --normals too")
     folder: Path = arguments.output
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not arguments.force:
-        raise RelightError(f"{folder}: is not an empty folder; --force replaces maps in it, or name another")
-    if folder.exists() and not folder.is_dir():
-        raise RelightError(f"{folder}: is a file; name a folder")
+    keep_folder(folder, arguments.force)
     seen = read_image(arguments.photo)
-    picture = linear_to_srgb(seen.rgb).clamp(0, 1) if seen.linear else seen.rgb
-    picture = picture.permute(2, 0, 1).contiguous()
+    picture = seen.srgb.permute(2, 0, 1).contiguous()
     layers = None
     if arguments.layers:
         with bar("light effects") as advance:

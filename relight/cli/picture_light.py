@@ -199,14 +199,12 @@ def _numbers(text: str) -> tuple[float, ...]:
 def _behind(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.diffusion.pictures.relighters import NewLight
     from relight.images import read_image
-    from relight.shading.color import linear_to_srgb
 
     if bool(geometry.mask.all()):
         raise RelightError(
             f"--background: {arguments.picture} has no outline; give --mask, or a picture with transparency"
         )
-    stored = read_image(arguments.background)
-    background = linear_to_srgb(stored.rgb.clamp(0, 1)) if stored.linear else stored.rgb
+    background = read_image(arguments.background).srgb
     light, exposure = seen_behind(background, picture, geometry, arguments.fov)
     exposure *= stops
     new = NewLight((light,), exposure, background=background)

@@ -101,10 +101,9 @@ def read(path: Path, matte: Path | None) -> tuple[Tensor, Tensor | None]:
     """
     from relight.errors import RelightError
     from relight.images import read_image
-    from relight.shading.color import linear_to_srgb
 
     stored = read_image(path)
-    picture = linear_to_srgb(stored.rgb.clamp(0, 1)) if stored.linear else stored.rgb
+    picture = stored.srgb
     if matte is not None:
         found = read_image(matte)
         alpha = found.alpha if found.alpha is not None and bool((found.alpha < 1).any()) else found.rgb.mean(-1)

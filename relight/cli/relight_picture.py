@@ -170,10 +170,9 @@ def read(arguments: argparse.Namespace) -> tuple[Tensor, Tensor | None, Geometry
     from relight.diffusion.pictures.outline import subject
     from relight.errors import RelightError
     from relight.images import read_image
-    from relight.shading.color import linear_to_srgb
 
     stored = read_image(arguments.picture)
-    picture = linear_to_srgb(stored.rgb.clamp(0, 1)) if stored.linear else stored.rgb
+    picture = stored.srgb
     size = tuple(picture.shape[:2])
 
     def beside(path: Path) -> Tensor:

@@ -142,6 +142,16 @@ def keep_files(files: list[Path], force: bool) -> None:
         raise RelightError(f"{found[0]}: exists; --force replaces it, -o writes elsewhere")
 
 
+def keep_folder(folder: Path, force: bool) -> None:
+    """Raise RelightError if maps of a folder would be replaced, or if it is a file; before any is written."""
+    from relight.errors import RelightError
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
+        raise RelightError(f"{folder}: is not an empty folder; --force replaces maps in it, or name another")
+    if folder.exists() and not folder.is_dir():
+        raise RelightError(f"{folder}: is a file; name a folder")
+
+
 def _still_names(views: list[str]) -> list[str]:
     """Names of files in one folder, all different: of the views, without their suffixes if they differ without."""
     from relight.images import SUFFIXES

@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.render import keep_folder
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
@@ -64,10 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--weights and --download are for --model {' or '.join(PUBLIC)}; ours is a file: --model FILE"
         )
     folder: Path = arguments.output
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not arguments.force:
-        raise RelightError(f"{folder}: is not an empty folder; --force replaces maps in it, or name another")
-    if folder.exists() and not folder.is_dir():
-        raise RelightError(f"{folder}: is a file; name a folder")
+    keep_folder(folder, arguments.force)
     generator = torch.Generator().manual_seed(arguments.seed)
     for index in range(arguments.count):
         maps = _public(arguments, generator) if public else _own(arguments, generator)

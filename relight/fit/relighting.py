@@ -227,7 +227,7 @@ def _likeness(found: Tensor, expected: Tensor, lpips: Lpips | None) -> dict[str,
 def _relit_score(picture: Tensor, path: Path, mask: Tensor, lpips: Lpips | None) -> dict[str, float]:
     """Pictures are compared over black."""
     stored = _read(path, mask)
-    wanted = linear_to_srgb(stored.rgb.clamp(0, 1)) if stored.linear else stored.rgb
+    wanted = stored.srgb
     expected = wanted if stored.alpha is None else wanted * stored.alpha[..., None]
     straight = picture[..., :3] / picture[..., 3:].clamp_min(1e-6)
     found = linear_to_srgb(straight.clamp(0, 1)) * picture[..., 3:]

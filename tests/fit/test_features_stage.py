@@ -6,19 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from table_scene import table_scene
+from table_scene import photographed_table, table_scene
 from torch.nn.functional import normalize
 
 from relight.errors import MissingPartError, RelightError
-from relight.export.images import write_image
 from relight.fit.teachers import FeatureExtractor
-from relight.render.backends.splat_cpu import SplatCpu
-from relight.render.splats import render
 from relight.scene import FeatureBasis, Scene
 from relight.scene_io import load_scene, read_manifest, save_scene
 from relight.stages.features import Features
 from relight.testing.job import MemoryJob
-from relight.views import Views
 
 TEACHER = f"{__name__}:Colors"
 
@@ -38,16 +34,7 @@ class Colors:
 
 @pytest.fixture(scope="module")
 def photographed(tmp_path_factory) -> tuple[Scene, torch.Tensor]:
-    folder = tmp_path_factory.mktemp("photos")
-    scene, of = table_scene()
-    assert scene.views is not None and scene.gaussians is not None
-    views = []
-    for view in scene.views:
-        image = render(SplatCpu(), scene.gaussians, view.camera)
-        straight = image.color / image.alpha[..., None].clamp_min(1e-4)
-        write_image(folder / view.name, torch.cat([straight, image.alpha[..., None]], -1).clamp(0, 1))
-        views.append(replace(view, image_path=folder / view.name))
-    return replace(scene, views=Views(tuple(views))), of
+    return photographed_table(tmp_path_factory.mktemp("photos"))
 
 
 def test_things_of_one_colour_feel_alike(photographed, tmp_path):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from table_scene import table_scene
+from table_scene import photographed_table, table_scene
 
 from relight.errors import RelightError
-from relight.export.images import write_image
 from relight.fit.groups import Masks, grouped
 from relight.fit.select import Prompt, Selector
 from relight.fit.teachers import MaskExtractor
 from relight.fit.uplift import gathered
 from relight.render.backends.splat_cpu import SplatCpu
 from relight.render.protocol import RasterOptions
-from relight.render.splats import render
 from relight.scene import Scene
 from relight.stages.features import Features
 from relight.testing.job import MemoryJob
-from relight.views import Views
 
 
 def seen(generator: torch.Generator, worse: float = 0.0) -> tuple[list[Masks], torch.Tensor]:
@@ -101,14 +96,7 @@ class Blind:
 
 @pytest.fixture(scope="module")
 def photographed(tmp_path_factory) -> tuple[Scene, torch.Tensor]:
-    folder = tmp_path_factory.mktemp("photos")
-    scene, of = table_scene()
-    assert scene.views is not None and scene.gaussians is not None
-    views = []
-    for view in scene.views:
-        write_image(folder / view.name, render(SplatCpu(), scene.gaussians, view.camera).color.clamp(0, 1))
-        views.append(replace(view, image_path=folder / view.name))
-    return replace(scene, views=Views(tuple(views))), of
+    return photographed_table(tmp_path_factory.mktemp("photos"))
 
 
 def test_the_stage_groups_and_a_click_selects_a_group(photographed, tmp_path):

@@ -60,8 +60,7 @@ class Shown:
     @staticmethod
     def of(picture: Tensor, geometry: Geometry, light: NewLight, size: int) -> Shown:
         """Of a (H, W, 3) sRGB picture.  size: pixels of the longer side, at most."""
-        small = _working(geometry, size)
-        return Shown(_small_picture(picture, geometry, small), small, light)
+        return Shown(*shrunk(picture, geometry, size), light)
 
 
 @runtime_checkable
@@ -223,14 +222,7 @@ class PriorRelighter:
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
-        checked(picture, geometry)
-        top, left, height, width = box(geometry.mask)
-        part = geometry.cropped(top, left, height, width)
-        crop = picture[top : top + height, left : left + width]
-        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seeds=[seed])
-        out = picture.clone()
-        out[top : top + height, left : left + width] = full_size(crop, after, part, self.size, self.detail)
-        return out
+        return relit_in_box(self, picture, geometry, light, seed)
 
     @property
     def change(self) -> int:
@@ -362,10 +354,24 @@ def _working(geometry: Geometry, size: int) -> Geometry:
     return small if bool(small.mask.any()) else replace(small, mask=torch.ones_like(small.mask))
 
 
-def _small_picture(picture: Tensor, geometry: Geometry, small: Geometry) -> Tensor:
-    """(h, w, 3) linear, without what is beside the subject."""
-    mask = geometry.mask[..., None].float()
-    return resized(srgb_to_linear(picture) * mask, *small.size) / resized(mask, *small.size).clamp_min(1e-3)
+def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
+    """(h, w, 3) linear of a (H, W, 3) sRGB picture, without what is beside the subject, and the shape, at no more than
+    `size` pixels of the longer side; its mask is never empty."""
+    small, mask = _working(geometry, size), geometry.mask[..., None].float()
+    shared = resized(mask, *small.size).clamp_min(1e-3)
+    return resized(srgb_to_linear(picture) * mask, *small.size) / shared, small
+
+
+def relit_in_box(painter: Painter, picture: Tensor, geometry: Geometry, light: NewLight, seed: int) -> Tensor:
+    """`ImageRelighter.relit` of a painter that is shown the subject's box alone.  Raises RelighterError."""
+    checked(picture, geometry)
+    top, left, height, width = box(geometry.mask)
+    part = geometry.cropped(top, left, height, width)
+    crop = picture[top : top + height, left : left + width]
+    (after,) = painter.painted([Shown.of(crop, part, light, painter.size)], seeds=[seed])
+    out = picture.clone()
+    out[top : top + height, left : left + width] = full_size(crop, after, part, painter.change, painter.detail)
+    return out
 
 
 def full_size(picture: Tensor, after: Tensor, geometry: Geometry, size: int, detail: float) -> Tensor:
@@ -387,10 +393,3 @@ def box(mask: Tensor) -> tuple[int, int, int, int]:
     bottom = min(mask.shape[0], int(rows[-1]) + 1 + margin)
     right = min(mask.shape[1], int(columns[-1]) + 1 + margin)
     return top, left, bottom - top, right - left
-
-
-def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
-    """(N, 3) linear values of the mask's points, of a (H, W, 3) sRGB picture, and the shape, at no more than `size`
-    pixels of the longer side; its mask is never empty."""
-    small = _working(geometry, size)
-    return _small_picture(picture, geometry, small)[small.mask], small

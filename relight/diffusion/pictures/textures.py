@@ -76,8 +76,7 @@ def from_photograph(
 
 def surface_photograph(path: str | Path, most: int) -> Tensor:
     """(1, 3, H, W) sRGB-encoded, its shorter side shrunk to `most` pixels.  Raises DataError."""
-    seen = read_image(path)
-    picture = (linear_to_srgb(seen.rgb) if seen.linear else seen.rgb).clamp(0, 1).permute(2, 0, 1)[None]
+    picture = read_image(path).srgb.permute(2, 0, 1)[None]
     high, wide = picture.shape[2:]
     shrink = min(1.0, most / min(high, wide))
     return resized(picture, (round(high * shrink), round(wide * shrink)))

@@ -91,7 +91,8 @@ class PortraitRelighter:
         self, old: _OldLight, picture: Tensor, geometry: Geometry, on_skin: Tensor, light: NewLight
     ) -> tuple[Tensor, Tensor]:
         """(H, W, 3) logarithm of the factor, and (H, W, 3) gloss."""
-        before, small = shrunk(picture, geometry, self.size)
+        whole, small = shrunk(picture, geometry, self.size)
+        before = whole[small.mask]
         lights, surface, tracer = small.seeing(light.lights), small.surface, rays(small, light.lights)
         share = _share(on_skin, small)
         received = matte(surface, lights, tracer) * light.exposure
@@ -133,7 +134,8 @@ class _OldLight:
     @staticmethod
     def of(picture: Tensor, geometry: Geometry, on_skin: Tensor, size: int) -> _OldLight:
         """Read off skin, whose paint is much the same all over; off everything if there is too little of it."""
-        linear, small = shrunk(picture, geometry, size)
+        whole, small = shrunk(picture, geometry, size)
+        linear = whole[small.mask]
         bright, values = luminance(linear).clamp_min(1e-3), light_basis(small)
         told = _share(on_skin, small) > 0.9
         found = bool(int(told.sum()) >= ENOUGH)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from relight.diffusion.pictures.geometry import Geometry, resized
 from relight.diffusion.pictures.hints import radiance_hints
-from relight.diffusion.pictures.relighters import NewLight, RelighterError, Shown, box, checked, full_size, rays
+from relight.diffusion.pictures.relighters import NewLight, RelighterError, Shown, rays, relit_in_box
 from relight.plugins import PluginError, load_target
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.lights import Surroundings
@@ -44,14 +44,7 @@ class PublicRelighter:
 
     def relit(self, picture: Tensor, geometry: Geometry, light: NewLight, *, seed: int = 0) -> Tensor:
         """See `ImageRelighter`."""
-        checked(picture, geometry)
-        top, left, height, width = box(geometry.mask)
-        part = geometry.cropped(top, left, height, width)
-        crop = picture[top : top + height, left : left + width]
-        (after,) = self.painted([Shown.of(crop, part, light, self.size)], seeds=[seed])
-        out = picture.clone()
-        out[top : top + height, left : left + width] = full_size(crop, after, part, self.change, self.detail)
-        return out
+        return relit_in_box(self, picture, geometry, light, seed)
 
     @property
     def size(self) -> int:
