@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -110,8 +111,8 @@ def value_replaced(data: bytes, rng: random.Random) -> bytes:
         return json.dumps(document).encode()
 
 
-def fuzz(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str, object]:
-    """What happened, in this process."""
+def fuzz(name: str, seconds: float, seed: int, keep: Path | None, files: float = math.inf) -> dict[str, object]:
+    """What happened, in this process, until the time or the number of files is used up."""
     rng, outcomes, failures, reader = random.Random(seed), Counter(), [], READERS[name]
     torch.set_num_threads(1)
 
@@ -132,7 +133,7 @@ def fuzz(name: str, seconds: float, seed: int, keep: Path | None) -> dict[str, o
         held = sum(t.nbytes for t in decoded.tensors().values()) if isinstance(decoded, Gaussians) else 0
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         end = time.process_time() + seconds
-        while time.process_time() < end:
+        while time.process_time() < end and outcomes.total() < files:
             file = rng.choice(reader.files)
             inside = reader.inside is not None and rng.random() < 0.5
             mutant = reader.inside(good[file], damaged, rng) if inside and reader.inside else damaged(good[file])

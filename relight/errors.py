@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+
+MALFORMED = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
+"""What Python and torch raise, sooner or later, when a file is not what its reader took it for: a number too large for
+a float, a list where a table should be.  A reader that goes through a whole document makes each of them a DataError.
+"""
+
 
 class RelightError(Exception):
     """A mistake the user can fix.  The message says where, what was expected, what was found, what to do."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from relight.atomic import replacing
-from relight.errors import DataError
+from relight.errors import MALFORMED, DataError
 from relight.geometry.gaussians import Gaussians
 from relight.geometry.mesh import Mesh
 from relight.scene import FeatureBasis, Frame, Points, Scene, StageRecord
@@ -92,7 +92,7 @@ def load_scene(folder: Path) -> Scene:
         up = tuple(frame["up"]) if frame["up"] else None
         history = tuple(StageRecord(**record) for record in document["history"])
         return Scene(Frame(tuple(frame["center"]), frame["radius"], up), history=history, **found)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise DataError(
             f"{folder}: not a scene folder that can be read ({error}); move it away and fit again"
         ) from error
@@ -121,7 +121,7 @@ def point_to_pictures(folder: Path, views: Views) -> None:
             moved = document | {"folder": now["folder"], "frames": frames}
             if moved != document:
                 _write_json(path, moved)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except MALFORMED:
         return  # damaged: `load_scene` explains it
 
 
@@ -134,7 +134,7 @@ def read_manifest(folder: Path) -> dict:
         complete = isinstance(document["parts"], dict) and isinstance(document["history"], list) and document["key"]
         if not (complete and isinstance(schema, int)):
             raise ValueError("incomplete")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise DataError(f"{path}: missing or damaged ({error}); move {folder} away and fit again") from error
     if schema > SCHEMA:
         raise DataError(f"{path}: written by a newer relight (schema {schema}); update relight to read it")

@@ -165,7 +165,7 @@ def test_a_pickle_that_calls_itself_an_array_is_not_opened(tmp_path):
 @pytest.mark.parametrize("name", ["yaml", "transforms", "scene", "model_gltf", "obj", "png"])
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_input_is_read_or_refused(name):
-    found = fuzz(name, 0.4, seed=1, keep=None)
+    found = fuzz(name, 60.0, seed=1, keep=None, files=100)  # a number, so that every machine reads the same ones
     assert found["failures"] == []
     assert found["refused"]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
-from relight.errors import RelightError
+from relight.errors import MALFORMED, RelightError
 from relight.shading.tonemap import CURVES
 
 MODES: Mapping[str, str] = MappingProxyType({
@@ -126,7 +126,7 @@ class Shared:
                 checked(shown), _numbers(data["wxyz"], 4), _numbers(data["position"], 3), distance, fov,  # type: ignore[arg-type]
                 str(data["name"]), str(data["beside"]),
             )  # fmt: skip
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
+        except (*MALFORMED, zlib.error) as error:
             raise RelightError(f"link: expected an address that Copy link gave, found another ({error})") from error
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.errors import DataError
+from relight.errors import MALFORMED, DataError
 from relight.geometry.camera import Camera, Distortion
 from relight.images import SUFFIXES, image_size
 from relight.scene import Points, Scene
@@ -37,7 +37,7 @@ def checked_pose(rows: object, where: str) -> Tensor:
     """(4, 4) float32 from nested numbers; raises DataError unless it is rigid and finite."""
     try:
         pose = torch.tensor(rows, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except MALFORMED as error:
         raise DataError(f"{where}: the pose is not a matrix of numbers ({error}); expected 4x4 or 3x4") from error
     if pose.shape == (3, 4):
         pose = torch.cat([pose, torch.tensor([[0.0, 0.0, 0.0, 1.0]], dtype=torch.float64)])

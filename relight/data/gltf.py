@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.errors import DataError, ShapeError
+from relight.errors import MALFORMED, DataError, ShapeError
 from relight.formats.gltf_container import GltfFile, placed_nodes, read
 from relight.geometry.material import Material, Texture, Wrap
 from relight.geometry.mesh import Mesh, merge
@@ -47,7 +47,7 @@ def load(path: str | Path) -> Mesh:
         return _Reader(file).mesh()
     except ShapeError as error:
         raise file.error(str(error)) from error
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         # Nearly every property of the JSON may be of a wrong type; the checks that matter for safety come first.
         raise file.error(f"malformed ({type(error).__name__}: {error})") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from relight.errors import DataError, MissingPartError
+from relight.errors import MALFORMED, DataError, MissingPartError
 from relight.geometry.mesh import Mesh
 from relight.scene import Scene
 from relight.scene_io import MANIFEST, load_scene, stage_folders
@@ -75,7 +75,7 @@ def read_metrics(stage_folder: Path) -> dict[str, list[tuple[float, float, float
         try:
             report = json.loads(line)
             step, seconds = float(report.pop("step")), float(report.pop("seconds"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except MALFORMED:
             continue
         report.pop("total", None)
         for name, value in report.items():

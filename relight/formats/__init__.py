@@ -12,7 +12,6 @@ may say that it holds other axes (Niantic's own tools: y up, z back); where it s
 from __future__ import annotations
 
 import inspect
-import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from relight.errors import DataError, RelightError
+from relight.errors import MALFORMED, DataError, RelightError
 
 if TYPE_CHECKING:
     from relight.geometry.gaussians import Gaussians
@@ -110,8 +109,7 @@ def read_splat(path: str | Path, *, format: str | None = None, drop_invalid: boo
     except RelightError:
         raise
     # Whatever a parser trips over that it didn't check for.
-    except (ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
-            ValueError, struct.error) as error:  # fmt: skip
+    except MALFORMED as error:
         raise DataError(f"{path}: damaged {found.what} ({error}); copy or export it again") from error
 
 

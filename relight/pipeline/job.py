@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from relight.atomic import replacing
-from relight.errors import DataError
+from relight.errors import MALFORMED, DataError
 from relight.pipeline.events import CheckpointSaved, Listener, Note, Progress
 from relight.scene import Scene
 from relight.scene_io import flush, read_tensors, write_tensors
@@ -159,7 +159,7 @@ class FolderJob:
             state = json.loads(metadata["relight"])
             checkpoint = Checkpoint(state["step"], tensors, state["values"])
             progress = _Progress(state["step"], state["seconds"], state["metrics"])
-        except (DataError, KeyError, TypeError, ValueError) as error:
+        except (DataError, *MALFORMED) as error:
             self._emit(Note(f"{path}: unreadable, so the stage starts anew ({error})"))
             return None, _Progress()
         return (checkpoint, progress) if state["key"] == self._key else (None, _Progress())
@@ -169,7 +169,7 @@ def checkpoint_key(work: Path) -> str | None:
     """Content key of the stage whose checkpoint is in a working folder; None without a readable one."""
     try:
         return str(json.loads(read_tensors(work / CHECKPOINT)[1]["relight"])["key"])
-    except (DataError, KeyError, TypeError, ValueError):
+    except (DataError, *MALFORMED):
         return None
 
 
@@ -182,7 +182,7 @@ def _cut(path: Path, step: int) -> None:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
+        except MALFORMED:
             continue
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
