@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -191,6 +192,7 @@ class _Cache:
         self.limit = _cache_limit() if limit is None else limit
         self.size = 0
         self.photos: OrderedDict[tuple, Photo] = OrderedDict()
+        self.lock = threading.Lock()
 
     def get(self, view: View, max_size: int | None) -> Photo:
         c = view.camera
@@ -198,15 +200,18 @@ class _Cache:
             view.image_path, view.upright, view.mask_path, view.mask_is_alpha, view.distortion,
             c.fx, c.fy, c.cx, c.cy, c.width, c.height, max_size,
         )  # fmt: skip
-        if key in self.photos:
-            self.photos.move_to_end(key)
-            return self.photos[key]
-        photo = view.photo(max_size)
-        self.photos[key] = photo
-        self.size += photo.nbytes
-        while self.size > self.limit and len(self.photos) > 1:
-            self.size -= self.photos.popitem(last=False)[1].nbytes
-        return photo
+        with self.lock:
+            if key in self.photos:
+                self.photos.move_to_end(key)
+                return self.photos[key]
+        photo = view.photo(max_size)  # without the lock: the viewer doesn't wait for what the fit decodes
+        with self.lock:
+            if key not in self.photos:
+                self.photos[key] = photo
+                self.size += photo.nbytes
+            while self.size > self.limit and len(self.photos) > 1:
+                self.size -= self.photos.popitem(last=False)[1].nbytes
+            return self.photos.get(key, photo)
 
 
 def _cache_limit() -> int:

@@ -122,6 +122,23 @@ class Keep(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Read(Stage):
+    """Reads a file, and one more that may be a name."""
+
+    needs: ClassVar[tuple[str, ...]] = ("views",)
+    files: ClassVar[tuple[str, ...]] = ("table",)
+    files_or_names: ClassVar[tuple[str, ...]] = ("prior",)
+
+    table: str | None = None
+    prior: str = "known"
+
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Return the scene as it is."""
+        RUNS.append("read")
+        return scene
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unfinished(Stage):
     """Has no `run`, so it can't be used."""
 

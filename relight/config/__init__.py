@@ -237,8 +237,21 @@ def _stage(node: StageNode, problems: Problems) -> StageConfig | None:
     except plugins.PluginError as error:
         problems.append((node.at, str(error)))
         return None
-    stage = validated(cls, options, name, problems)
+    stage = validated(cls, _files_found(cls, options, name, problems), name, problems)
     return None if stage is None else StageConfig(name, stage, node.target)
+
+
+def _files_found(cls: type[Stage], options: Node, name: str, problems: Problems) -> Node:
+    """The options with absolute paths: a path is relative to the file that says it."""
+    found = dict(options.value) if isinstance(options.value, dict) else {}
+    for option, text in cls.paths({key: node.value for key, node in found.items()}).items():
+        node = found[option]
+        path = os.path.normpath(node.base / Path(text).expanduser())
+        if os.path.exists(path):
+            found[option] = node.with_value(path)
+        elif option in cls.files:
+            problems.append((node.at, f"{name}.{option}: no such file: {path}; correct the path"))
+    return options.with_value(found) if found else options
 
 
 def _check_backend(top: Node, problems: Problems) -> None:

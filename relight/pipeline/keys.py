@@ -56,11 +56,25 @@ def stage_key(config: StageConfig, seed: int, input_key: str) -> str:
     described = {
         "stage": config.target or config.name,
         "version": config.stage.version,
-        "options": config.options,
+        "options": config.options | _contents(config),
         "seed": seed,
         "input": input_key,
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _contents(config: StageConfig) -> dict[str, str]:
+    """Of the files that options name, instead of where they lie."""
+    named = config.stage.paths(config.options)
+    return {option: _content(Path(path)) for option, path in named.items() if os.path.exists(path)}
+
+
+def _content(path: Path) -> str:
+    if not path.is_dir():
+        return _sampled(path).hex()
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    described = [(p.relative_to(path).as_posix(), _sampled(p).hex()) for p in files]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def early_key(key: str, steps: int) -> str:

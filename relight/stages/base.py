@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +28,23 @@ class Stage(ABC):
     gives: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
     """Raised when the same options give another result, so that stored results are not reused."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Options that name a file or folder, relative to the scene file.  What it holds is part of the content key."""
+    files_or_names: ClassVar[tuple[str, ...]] = ()
+    """The same for options that may also be a name: of a prior that comes with relight, of a model at a hub.  A word
+    without a folder or a suffix is a name; ./word is a file."""
     by_renderer: ClassVar[Mapping[str, str]] = {}
     """Stages that do the same by another renderer: a scene file's `renderer` to a stage's name, whose options count."""
+
+    @classmethod
+    def paths(cls, options: Mapping[str, object]) -> dict[str, str]:
+        """What is meant as a path, by option."""
+        given = {name: value for name, value in options.items() if isinstance(value, str) and value}
+        return {name: given[name] for name in cls.files if name in given} | {
+            name: given[name]
+            for name in cls.files_or_names
+            if name in given and (os.path.split(given[name])[0] or os.path.splitext(given[name])[1])
+        }
 
     def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """For `__post_init__`.  ranges: (lowest, highest) by option, infinity for no limit.

@@ -37,6 +37,7 @@ class Features(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("gaussians", "feature_basis")
+    files_or_names: ClassVar[tuple[str, ...]] = ("source",)
 
     teacher: str = "efficientnet-lite0"
     """efficientnet-lite0 or xfeat, whose packages hold weights; clip, dino or sam with a `source`; or module:Class.

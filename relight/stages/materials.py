@@ -55,6 +55,7 @@ class MeshMaterials(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "asset")
     gives: ClassVar[tuple[str, ...]] = ("asset", "light")
+    files_or_names: ClassVar[tuple[str, ...]] = ("prior",)
     version: ClassVar[int] = 3
 
     iterations: int = 400

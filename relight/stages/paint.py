@@ -41,12 +41,15 @@ class Paint(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("asset",)
     gives: ClassVar[tuple[str, ...]] = ("asset",)
+    files: ClassVar[tuple[str, ...]] = ("reference",)
+    files_or_names: ClassVar[tuple[str, ...]] = ("prior", "shaded_prior")
 
     prompt: str = ""
     """Words of the prior's vocabulary: a pattern, colours or metals, finishes: "bricks red matte grey".  Empty: what
     the prior likes."""
     reference: str = ""
-    """A photograph of a flat surface, seen from straight ahead, that the mesh should look to be made of."""
+    """A photograph of a flat surface, seen from straight ahead, that the mesh should look to be made of; a path from the scene
+    file."""
     reference_weight: float = 4.0
     """Of the distance of patches from the reference's."""
     iterations: int = 300

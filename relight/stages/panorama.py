@@ -41,10 +41,12 @@ class Panorama(Stage):
     """
 
     gives: ClassVar[tuple[str, ...]] = ("light",)
+    files: ClassVar[tuple[str, ...]] = ("picture",)
+    files_or_names: ClassVar[tuple[str, ...]] = ("prior",)
 
     picture: str | None = None
     """A picture of the surroundings, taken level and looking along the world's axis that maps have in their middle; a
-    path from where relight is run.  Empty: the scene's photographs."""
+    path from the scene file.  Empty: the scene's photographs."""
     fov: float = 60.0
     """Degrees that `picture` is wide."""
     pitch: float = 0.0

@@ -38,12 +38,14 @@ class Portrait(Stage):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views",)
+    files: ClassVar[tuple[str, ...]] = ("env",)
+    files_or_names: ClassVar[tuple[str, ...]] = ("weights",)
 
     text: str = ""
     """Light in words, as of `relight relight --text`."""
     env: str | None = None
-    """Equirectangular light (.hdr, .exr), +y up; a path from where relight is run.  Neither this nor words: the light
-    of the scene."""
+    """Equirectangular light (.hdr, .exr), +y up; a path from the scene file.  Neither this nor words: the light of
+    the scene."""
     rotate: float = 0.0
     """Degrees that `env` is turned about the vertical."""
     exposure: float = 0.0

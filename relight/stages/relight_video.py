@@ -42,11 +42,13 @@ class RelightVideo(Stage):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians", "light")
+    files: ClassVar[tuple[str, ...]] = ("environment",)
+    files_or_names: ClassVar[tuple[str, ...]] = ("weights",)
 
     text: str = ""
     """The new light in words, "soft warm light from the left, moving"."""
     environment: str = ""
-    """Or a file of it, .hdr or .exr."""
+    """Or a file of it, .hdr or .exr; a path from the scene file."""
     rotate: float = 0.0
     """Degrees that the environment map is turned about the vertical."""
     exposure: float = 0.0

@@ -73,6 +73,30 @@ def test_paths_are_relative_to_the_file_and_output_to_where_the_command_runs(loa
     assert load(MINIMAL + "output: .\n", name="sub/a.yaml").output == tmp_path / "sub"
 
 
+READ = "data: capture\nstages:\n  - use: fake_stages:Read\n"
+
+
+def test_files_of_options_are_relative_to_what_names_them(load, tmp_path, monkeypatch):
+    for name in ("sub/table.txt", "sub/known", "sub/prior.safetensors", "here/table.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    text = READ + "    table: table.txt\n"
+    read = load(text + "    prior: prior.safetensors\n", name="sub/a.yaml").stages[0].options
+    assert read == {"table": str(tmp_path / "sub/table.txt"), "prior": str(tmp_path / "sub/prior.safetensors")}
+    assert load(text + "    prior: known\n", name="sub/a.yaml").stages[0].options["prior"] == "known", "a word is a name"
+    assert load(text + "    prior: ./known\n", name="sub/a.yaml").stages[0].options["prior"] == str(tmp_path / "sub/known")
+    assert load(text + "    prior: hub/model\n", name="sub/a.yaml").stages[0].options["prior"] == "hub/model"
+    monkeypatch.chdir(tmp_path / "here")
+    config = load_config("../sub/a.yaml", ["read.table=table.txt"])
+    assert config.stages[0].options["table"] == str(tmp_path / "here/table.txt")
+
+
+def test_a_file_that_an_option_names_and_that_is_not_there(problems, tmp_path):
+    assert problems(READ + "    table: none.txt\n") == [
+        f"scene.yaml:4:12: read.table: no such file: {tmp_path / 'none.txt'}; correct the path"
+    ]
+
+
 def test_every_problem_at_once_in_the_order_of_the_lines(problems):
     text = """\
 data: {path: c, test_evry: 3, max_size: 2}

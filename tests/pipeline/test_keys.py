@@ -111,6 +111,26 @@ def test_a_touched_capture_is_not_fitted_again_and_a_changed_one_is(bench, copie
     assert bench.ran == ["count"]
 
 
+def test_a_file_that_an_option_names_counts_by_what_it_holds(bench, tmp_path):
+    stages, weights = "  - use: fake_stages:Read\n    table: {}\n    prior: ./weights\n", tmp_path / "weights"
+    weights.mkdir()
+    for name in ("a.txt", "b.txt", "weights/part"):
+        (tmp_path / name).write_text("1")
+    assert bench.folder == tmp_path
+    bench(stages.format("a.txt"))
+    bench(stages.format("b.txt"))
+    assert bench.ran == [], "another file with the same content"
+    (tmp_path / "b.txt").write_text("2")
+    bench(stages.format("b.txt"))
+    assert bench.ran == ["read"]
+    (weights / "part").write_text("2")
+    bench(stages.format("b.txt"))
+    assert bench.ran == ["read"]
+    (weights / "part").rename(weights / "other")
+    bench(stages.format("b.txt"))
+    assert bench.ran == ["read"]
+
+
 @pytest.mark.parametrize("size", [0, 1, BLOCK * BLOCKS, BLOCK * BLOCKS + 1, 3 * BLOCK * BLOCKS + 17])
 def test_the_sample_of_a_file_covers_both_ends_and_its_size(tmp_path, size):
     path = tmp_path / "f"
