@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--fits", type=int, default=3)
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
     generator, lost, pictures, done = random.Random(0), [], 0, 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
