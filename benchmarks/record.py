@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from benchmarks import ROOT
 from relight.atomic import replacing
 from relight.export import environment
 
 SCHEMA = 1
-RESULTS = Path(__file__).parent / "results"
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = RESULTS / "pictures"
 ELSEWHERE = "RELIGHT_BENCH_RESULTS"
 """Environment variable that names another folder for what is recorded: runs at a small size, say."""
 
@@ -58,6 +60,12 @@ def record(
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
+
+
+def with_mean(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """The rows, all of the same columns, and behind them one named mean."""
+    columns = next(iter(rows.values()))
+    return {**rows, "mean": {key: sum(row[key] for row in rows.values()) / len(rows) for key in columns}}
 
 
 def problems(result: object) -> list[str]:
