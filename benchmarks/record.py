@@ -11,8 +11,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks import ROOT
+from benchmarks.machine import commit, machine, versions
 from relight.atomic import replacing
-from relight.export import environment
 
 SCHEMA = 1
 RESULTS = ROOT / "benchmarks" / "results"
@@ -48,9 +48,9 @@ def record(
         "peer": peer,
         "ratio": None if ratio is None else float(ratio),
         "detail": dict(detail or {}),
-        "machine": environment.machine(),
-        "versions": environment.versions(),
-        "commit": environment.commit(Path(__file__).parent),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(ROOT),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     if found := problems(result):
