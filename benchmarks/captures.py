@@ -8,18 +8,17 @@ The captures are found in RELIGHT_DATA (default ../shared/data).
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.record import record
+from benchmarks import DATA
+from benchmarks.record import PICTURES, record
 from relight.config import load_config
 from relight.export.report import write_report
 from relight.pipeline import run
 
-PICTURES = Path(__file__).parent / "results" / "pictures"
 CAPTURES: dict[str, tuple[str, str, list[str]]] = {
     "fox_10min": (
         "ngp_fox", "fox photographs, 225x400, within 10 minutes",
@@ -44,9 +43,8 @@ CAPTURES: dict[str, tuple[str, str, list[str]]] = {
 def measure(name: str, folder: Path) -> None:
     """Fit, judge, keep the picture."""
     source, title, overrides = CAPTURES[name]
-    root = Path(os.environ.get("RELIGHT_DATA", "../shared/data")).resolve()
     scene = folder / "scene.yaml"
-    scene.write_text(f"data: {{path: {root / 'multiview' / source}}}\nstages:\n  - radiance: {{}}\n")
+    scene.write_text(f"data: {{path: {DATA / 'multiview' / source}}}\nstages:\n  - radiance: {{}}\n")
     result = run(load_config(scene, [*overrides, f"output={folder / 'run'}"]))
     page = write_report(result.folder, folder / "report.html")
     PICTURES.mkdir(parents=True, exist_ok=True)

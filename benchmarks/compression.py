@@ -30,6 +30,7 @@ from typing import Any, cast
 
 import torch
 
+from benchmarks import DATA
 from benchmarks.record import record
 from benchmarks.relightable import folder_of
 from relight.cli.truth import find_truth
@@ -73,8 +74,7 @@ def opened(word: str) -> tuple[str, Scene]:
     name, _, folder = word.partition("=")
     if folder:
         return name, load_scene(Path(folder))
-    root = Path(os.environ.get("RELIGHT_DATA", "../shared/data")).resolve() / "splats"
-    splat = read_splat(root / SPLATS[name])
+    splat = read_splat(DATA / "splats" / SPLATS[name])
     center, radius = subject(splat)
     x, y, z = center.tolist()
     return name, Scene(Frame((x, y, z), radius), gaussians=splat)

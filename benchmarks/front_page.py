@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.record import RESULTS
+from benchmarks.record import PICTURES
 from benchmarks.relightable import folder_of
 from relight.cli import main
 from relight.diffusion.pictures.upscale import resized
@@ -57,7 +57,7 @@ def run() -> None:
         columns = [sorted((arguments.photos / "test").glob("*.png"))]
         columns += [drawn(arguments.run, Path(scratch) / str(i), arguments.size, *how) for i, how in enumerate(shown)]
         rows = [torch.cat([over_grey(c[view], arguments.size) for c in columns], 1) for view in arguments.views]
-        write_image(RESULTS / "pictures" / "front_page.jpg", torch.cat(rows, 0))
+        write_image(PICTURES / "front_page.jpg", torch.cat(rows, 0))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.data.environments import load_environment
 from relight.diffusion.own.prior import Prior
@@ -46,7 +46,6 @@ from relight.shading.environment import Environment
 from relight.shading.surface import Surface
 from relight.vectors import unit
 
-ROOT = Path(__file__).parents[1]
 CAPTURES = ("spot", "damask_chair", "water_bottle")
 HELD_OUT = 700_000
 """Seeds of scenes and lights; priors are trained on smaller ones."""
@@ -83,8 +82,7 @@ def procedural(number: int, size: int) -> tuple[Shot, Geometry, Tensor, list[tup
 
 def captured(name: str, index: int, known: bool) -> tuple[Shot, Geometry, Tensor, list[tuple[NewLight, Tensor]]]:
     """A test view.  known: are its normals given?"""
-    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
-    folder = root / "relightable" / name
+    folder = DATA / "relightable" / name
     said = json.loads((folder / "transforms_test.json").read_text("utf-8"))
     frame = said["frames"][index]
     file = Path(frame["file_path"]).with_suffix(".png").name
@@ -111,7 +109,7 @@ def captured(name: str, index: int, known: bool) -> tuple[Shot, Geometry, Tensor
         shape = from_maps(mask, normal=guess.normal @ guess.world_from_viewer, depth=guess.depth, camera=camera)
     targets = []
     for place in sorted(folder.glob("relight_*")):
-        loaded = load_environment(root / "hdri" / "512" / f"{place.name.removeprefix('relight_')}.hdr")
+        loaded = load_environment(DATA / "hdri" / "512" / f"{place.name.removeprefix('relight_')}.hdr")
         light = Environment.z_up(resized(loaded.radiance, 128, 256))
         targets.append((NewLight((light,), 1.0), read_image(place / file).rgb * mask[..., None]))
     return Shot(surface, true), shape, stored.rgb * mask[..., None], targets

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.real_meshes import MODELS, distances, real_mesh
-from benchmarks.record import record
+from benchmarks.record import PICTURES, record, with_mean
 from benchmarks.relightable import EVERY, SAMPLES, configured, folder_of, minutes
 from relight.cli.truth import find_truth
 from relight.export.images import write_image
@@ -99,16 +99,15 @@ def main() -> None:
             row, picture = scored(name, scene)
             rows[name] = {"minutes": before + took, "of them mesh": meshed, "materials": took - meshed, **row}
             print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
-            output = Path(__file__).parent / "results" / "pictures" / f"mesh_assets{label}_{name}.png"
-            write_image(output, picture)
-    mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
+            write_image(PICTURES / f"mesh_assets{label}_{name}.png", picture)
+    scores = with_mean(rows)
     title = f"textured meshes relit, against path-traced truth{label.replace('_', ', ')}"
     record(
         f"mesh_assets_{options.label}" if options.label else "mesh_assets",
-        mean["relit, per channel, dB"],
+        scores["mean"]["relit, per channel, dB"],
         "dB PSNR, unseen lights",
         detail={"title": title, "surface": options.surface, "fitted": options.fit, "samples": SAMPLES,
-                "scores": {**rows, "mean": mean}},
+                "scores": scores},
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.real_meshes import MODELS, real_mesh
-from benchmarks.record import RESULTS, record
+from benchmarks.record import PICTURES, RESULTS, record, with_mean
 from benchmarks.relightable import EVERY, SAMPLES, folder_of
 from relight.cli.truth import find_truth
 from relight.data import load
@@ -117,18 +117,18 @@ def main() -> None:
         s = seen.surface
         tiles = [read_image(truth.albedo[0]).values[..., :3], linear_to_srgb(seen.spread(s.base_color))]
         tiles += [seen.spread(x[:, None]).expand(-1, -1, 3) for x in (s.roughness, s.metallic)]
-        output = Path(__file__).parent / "results" / "pictures" / f"mesh_known_{options.method}_{name}.png"
+        output = PICTURES / f"mesh_known_{options.method}_{name}.png"
         write_image(output, torch.cat(tiles, 1).clamp(0, 1))
     if options.known_light:
         return
-    mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
+    scores = with_mean(rows)
     words = options.method.replace("_", " ")
     record(
         f"mesh_known_{options.method}",
-        mean["albedo, per channel, picture, dB"],
+        scores["mean"]["albedo, per channel, picture, dB"],
         "dB PSNR of albedo",
         detail={"title": f"materials and light on a known shape, {words}", "options": METHODS[options.method],
-                "scores": {**rows, "mean": mean}},
+                "scores": scores},
     )  # fmt: skip
 
 

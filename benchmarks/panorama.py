@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.data.environments import load_environment
 from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized
@@ -106,7 +105,7 @@ def record_edits(maps: dict[str, Tensor]) -> None:
 
 def real_maps() -> dict[str, Tensor]:
     """Name to (128, 256, 3) radiance."""
-    folder = Path(os.environ.get("RELIGHT_DATA", "../shared/data")) / "hdri"
+    folder = DATA / "hdri"
     paths = sorted(folder.glob("*/*.hdr"))
     if not paths:
         raise SystemExit(f"{folder}: no panoramas; set RELIGHT_DATA")

@@ -44,6 +44,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.export.images import write_image
 from relight.images import read_image
@@ -365,8 +366,7 @@ def main() -> None:
     parser.add_argument("--cell", type=int, default=36, help="pixels of the picture a sample of roughness and specular")
     parser.add_argument("--pictures", type=Path, help="folder for photograph, prediction, error times 4 (second light)")
     options = parser.parse_args()
-    data = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    fixed = (data / "photometric" / "uw_psm", options.stride, options.coarse, options.steps, options.cell)
+    fixed = (DATA / "photometric" / "uw_psm", options.stride, options.coarse, options.steps, options.cell)
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         jobs = {name: pool.submit(study, name, *fixed, options.pictures) for name in OBJECTS}
         found = {name: job.result() for name, job in jobs.items()}

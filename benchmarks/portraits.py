@@ -13,15 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import time
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
+from benchmarks import DATA
 from benchmarks.head import portrait
-from benchmarks.record import RESULTS, record
+from benchmarks.record import PICTURES, record
 from relight.data.environments import load_environment
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
@@ -47,7 +47,6 @@ from relight.render.monte_carlo import FastMonteCarlo
 from relight.shading.color import linear_to_srgb, luminance
 from relight.shading.environment import Environment
 
-DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PHOTOGRAPHS = ("us_gov_portraits/obama.jpg", "us_gov_portraits/biden.jpg", "us_gov_portraits/obama_and_biden.jpg",
                "skimage/astronaut.png")  # fmt: skip
 MAPS = ("venice_sunset", "studio_small_03", "sunny_vondelpark")
@@ -74,7 +73,7 @@ def sheet(name: str, size: int) -> tuple[float, float]:
         tiles.append(sitting.lit(exposed))
         lit += time.perf_counter() - begun
     whole = torch.cat([resized(t, TILE, round(t.shape[1] * TILE / t.shape[0])) for t in tiles], 1)
-    write_image(RESULTS / "pictures" / f"portrait_{Path(name).stem}.jpg", whole)
+    write_image(PICTURES / f"portrait_{Path(name).stem}.jpg", whole)
     return found, lit / (len(MAPS) + len(BACKGROUNDS))
 
 

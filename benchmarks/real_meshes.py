@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks import DATA
 from relight.data.models import load_model
 from relight.geometry.material import Material
 from relight.geometry.mesh import Mesh
@@ -18,7 +17,6 @@ from relight.render.meshes import create_mesh_rasterizer
 from relight.render.tracing import EmbreeTracer
 from relight.views import Views
 
-DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 MODELS = {
     "spot": "spot/spot.obj",
     "damask_chair": "ChairDamaskPurplegold/ChairDamaskPurplegold.glb",

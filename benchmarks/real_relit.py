@@ -9,7 +9,6 @@ materials under three other lights.  Captures and lights are found in RELIGHT_DA
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.record import record
+from benchmarks import DATA
+from benchmarks.record import PICTURES, record
 from benchmarks.relightable import RADIANCE, minutes
 from relight.config import load_config
 from relight.data.environments import load_environment
@@ -32,7 +32,6 @@ from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
 
-PICTURES = Path(__file__).parent / "results" / "pictures"
 CAPTURES: dict[str, tuple[str, str]] = {
     "cape": ("nerd_gold_cape", "gold cape, 400x400, masks"),
     "fox": ("ngp_fox", "fox, 225x400, with its surroundings"),
@@ -43,13 +42,9 @@ SHOWN, TILE = 3, 176
 """Held-out views, and the height of a picture in pixels."""
 
 
-def root() -> Path:
-    return Path(os.environ.get("RELIGHT_DATA", "../shared/data")).resolve()
-
-
 def fitted(name: str, place: Path, overrides: list[str]) -> Scene:
     scene = place / f"{name}.yaml"
-    path = root() / "multiview" / CAPTURES[name][0]
+    path = DATA / "multiview" / CAPTURES[name][0]
     scene.write_text(f"data: {{path: {path}, max_size: 400}}\nstages:\n  - radiance: {RADIANCE}\n  - distill: {{}}\n")
     return run(load_config(scene, [*overrides, f"output={place / name}"])).scene
 
@@ -57,7 +52,7 @@ def fitted(name: str, place: Path, overrides: list[str]) -> Scene:
 def sheet(scene: Scene, relit: Relit) -> Image.Image:
     assert scene.views is not None
     views, rows = scene.views.test, []
-    lights = [load_environment(root() / "hdri" / "512" / f"{n}.hdr").upright(scene.frame.up) for n in LIGHTS]
+    lights = [load_environment(DATA / "hdri" / "512" / f"{n}.hdr").upright(scene.frame.up) for n in LIGHTS]
     found: list[Tensor] = []
     evaluate(scene, create_rasterizer(), "test", lambda view, photo, picture: found.append(picture))
     for i in sorted({k * (len(views) - 1) // (SHOWN - 1) for k in range(SHOWN)}):

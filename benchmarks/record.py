@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from benchmarks import ROOT
+from benchmarks.machine import commit, machine, versions
 from relight.atomic import replacing
-from relight.export import environment
 
 SCHEMA = 1
-RESULTS = Path(__file__).parent / "results"
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = RESULTS / "pictures"
 ELSEWHERE = "RELIGHT_BENCH_RESULTS"
 """Environment variable that names another folder for what is recorded: runs at a small size, say."""
 
@@ -46,9 +48,9 @@ def record(
         "peer": peer,
         "ratio": None if ratio is None else float(ratio),
         "detail": dict(detail or {}),
-        "machine": environment.machine(),
-        "versions": environment.versions(),
-        "commit": environment.commit(Path(__file__).parent),
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(ROOT),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
     if found := problems(result):
@@ -58,6 +60,12 @@ def record(
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
+
+
+def with_mean(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
+    """The rows, all of the same columns, and behind them one named mean."""
+    columns = next(iter(rows.values()))
+    return {**rows, "mean": {key: sum(row[key] for row in rows.values()) / len(rows) for key in columns}}
 
 
 def problems(result: object) -> list[str]:

@@ -9,14 +9,14 @@ Fits radiance and distill with one set of options for all captures, then scores 
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.record import record
+from benchmarks import DATA, ROOT
+from benchmarks.record import PICTURES, record, with_mean
 from relight.atomic import replacing
 from relight.cli.truth import find_truth
 from relight.config import Config, load_config
@@ -31,7 +31,6 @@ from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
 
-ROOT = Path(__file__).parents[1]
 CAPTURES = ("spot", "damask_chair", "water_bottle", "sample")
 RADIANCE = "{iterations: 3000, max_gaussians: 30000, initial_gaussians: 8000, sh_degree: 3, primitive: surfel, \
 normal_weight: 0.2, normal_start: 0.3}"
@@ -40,8 +39,7 @@ SAMPLES, EVERY = 32, 4
 
 
 def folder_of(name: str) -> Path:
-    root = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data")).resolve()
-    return ROOT / "scenes" / "sample" if name == "sample" else root / "relightable" / name
+    return ROOT / "scenes" / "sample" if name == "sample" else DATA / "relightable" / name
 
 
 def configured(name: str, place: Path, overrides: Sequence[str]) -> Config:
@@ -117,18 +115,18 @@ def main() -> None:
             row, relit = scored(name, scene)
             rows[name] = {"minutes": minutes(scene), **row}
             if not options.ablation:
-                picture(name, scene, relit, Path(__file__).parent / "results" / "pictures" / f"relightable_{name}.png")
-    mean = {key: sum(row[key] for row in rows.values()) / len(rows) for key in next(iter(rows.values()))}
+                picture(name, scene, relit, PICTURES / f"relightable_{name}.png")
+    scores = with_mean(rows)
     suffix = f"_{options.label}" if options.label else ""
     record(
         f"relightable{suffix}",
-        mean["relit, per channel, dB"],
+        scores["mean"]["relit, per channel, dB"],
         "dB PSNR, unseen lights",
         detail={
             "title": "materials and light from photographs under one unknown light",
             "options of distill": options.ablation,
             "samples": SAMPLES,
-            "scores": {**rows, "mean": mean},
+            "scores": scores,
         },
     )
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.record import record
+from benchmarks import DATA
+from benchmarks.record import PICTURES, record
 from relight.data.models import load_model
 from relight.export.images import pillow
 from relight.geometry.camera import Camera
@@ -29,15 +28,14 @@ from relight.shading.environment import Environment
 from relight.shading.shade import Estimator, SplitSum, shade
 from relight.shading.tonemap import aces
 
-PICTURES = Path(__file__).parent / "results" / "pictures"
 SUPERSAMPLE, BOUNCES = 3, 4
 """The published pictures are made three times as large."""
 
 
-def draw(root: Path, scene: dict, estimator: Estimator) -> Tensor:
+def draw(scene: dict, estimator: Estimator) -> Tensor:
     """(3 H, 3 W, 4) linear, premultiplied."""
-    mesh = load_model(root / scene["model"])
-    light = Environment(read_image(root / scene["environment"]).rgb.float().contiguous())
+    mesh = load_model(DATA / scene["model"])
+    light = Environment(read_image(DATA / scene["environment"]).rgb.float().contiguous())
     pose = torch.tensor(scene["camera_to_world_opengl"]) @ torch.diag(torch.tensor([1.0, -1, -1, 1]))
     width, height = (SUPERSAMPLE * n for n in scene["thumbnail_size"])
     focal = height / 2 / math.tan(math.radians(scene["vertical_fov_deg"]) / 2)
@@ -72,8 +70,7 @@ def picture(ours: Tensor, cycles: Tensor) -> Tensor:
 
 
 def main() -> None:
-    root = Path(os.environ.get("RELIGHT_DATA", "../shared/data")).resolve()
-    folder = root / "references" / "gltf_render_fidelity"
+    folder = DATA / "references" / "gltf_render_fidelity"
     known = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
     names = [name.removeprefix("khronos-") for name in known["scenes"]]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,11 +81,11 @@ def main() -> None:
     for name in options.scenes or names:
         scene, others = known["scenes"][f"khronos-{name}"], known["scenes"][f"khronos-{name}"]["psnr_vs_blender_cycles"]
         cycles = read_image(next((folder / f"khronos-{name}").glob("blender-cycles*"))).values
-        ours = encode(draw(root, scene, FastMonteCarlo(samples=options.samples, bounces=BOUNCES)))
+        ours = encode(draw(scene, FastMonteCarlo(samples=options.samples, bounces=BOUNCES)))
         table[name] = {
             "relight, Monte Carlo": psnr(ours, cycles),
             "best other path tracer": max(v for k, v in others.items() if k in known["path_tracers"]),
-            "relight, split-sum": psnr(encode(draw(root, scene, SplitSum())), cycles),
+            "relight, split-sum": psnr(encode(draw(scene, SplitSum())), cycles),
             "best real-time engine": max(v for k, v in others.items() if k in known["rasterizers"]),
         }
         print(name, table[name], flush=True)

@@ -9,12 +9,11 @@ second half of the samples against the first says how much of it is the referenc
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.images import read_image
 from relight.render.monte_carlo import FastMonteCarlo
@@ -49,7 +48,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1024, help="of each strategy, for each half of the reference")
     parser.add_argument("--size", type=int, default=32, help="the sphere's diameter in pixels")
     options = parser.parse_args()
-    folder = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "hdri" / "512"
+    folder = DATA / "hdri" / "512"
     tables: dict[str, dict[str, dict[str, float]]] = {}
     for name in MAPS:
         light = Environment(read_image(folder / f"{name}_512.hdr").rgb.contiguous())

@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.record import record
+from benchmarks import DATA
+from benchmarks.record import PICTURES, record
 from relight.compress.cameras import around
 from relight.export.images import write_image
 from relight.fit.evaluate import psnr
@@ -38,7 +39,6 @@ from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer, render
 from relight.render.trajectory import subject
 
-DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SPLATS = {
     "spot": DATA / "splats/padilla/spot/spot_10k.splat",
     "inria": DATA / "splats/inria_style_ply/point_cloud_iter7000_9080g.ply",
@@ -77,7 +77,6 @@ def main() -> int:
         return 0
     rows: dict[str, dict[str, float]] = {file.partition(".")[2]: {} for file in FILES}
     rasterizer = create_rasterizer()
-    folder = Path(__file__).parent / "results" / "pictures"
     for title, source in splats.items():
         original, strips = plain(read_splat(source)), []
         options = RasterOptions.for_extent(subject(original)[1])
@@ -94,7 +93,7 @@ def main() -> int:
             rows[kind][f"{title}, dB"] = psnr(ours, found, drawn.alpha > SHOWN)
             print(title, kind, f"{rows[kind][f'{title}, dB']:.2f}", flush=True)
             strips.append(torch.cat([ours, found, (ours - found).abs().mul(4).clamp(0, 1)], 1))
-        write_image(folder / f"spark_{title}.jpg", torch.cat(strips))
+        write_image(PICTURES / f"spark_{title}.jpg", torch.cat(strips))
     lowest = min(value for row in rows.values() for value in row.values())
     package = json.loads((Path(modules) / "@sparkjsdev" / "spark" / "package.json").read_text())
     detail = {"title": "written splat files drawn by Spark and by us", "scores": rows, "size": SIZE}

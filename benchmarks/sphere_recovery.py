@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.export.images import write_image
 from relight.geometry.camera import Camera
@@ -71,9 +71,9 @@ def around(count: int, size: int) -> list[Camera]:
     return cameras
 
 
-def truth(folder: Path) -> tuple[Environment, Tensor, Tensor, Tensor]:
+def truth() -> tuple[Environment, Tensor, Tensor, Tensor]:
     """Light, base colour (H, 2H, 3), roughness (H, 2H, 1) and metallic (H, 2H, 1)."""
-    picture = read_image(folder / "hdri" / "512" / "phalzer_forest_01_512.hdr").rgb.permute(2, 0, 1)[None]
+    picture = read_image(DATA / "hdri" / "512" / "phalzer_forest_01_512.hdr").rgb.permute(2, 0, 1)[None]
     light = Environment(functional.adaptive_avg_pool2d(picture, (ROWS, 2 * ROWS))[0].permute(1, 2, 0))
     v, u = torch.meshgrid((torch.arange(ROWS) + 0.5) / ROWS, (torch.arange(2 * ROWS) + 0.5) / ROWS / 2, indexing="ij")
     waves = torch.stack([(2 * math.pi * (f * u + g * v)).sin() for f, g in ((2, 1), (1, -2), (3, 1))], -1)
@@ -143,8 +143,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48, help="of the pictures, pixels")
     parser.add_argument("--pictures", type=Path, help="folder for true and recovered maps, side by side")
     options = parser.parse_args()
-    folder = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    light, color, roughness, metallic = truth(folder)
+    light, color, roughness, metallic = truth()
     cameras, rasterizer, shape = around(8, options.size), create_mesh_rasterizer(), sphere()
     real = clothed(shape, color, roughness, metallic)
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import DATA, ROOT
 from benchmarks.record import ELSEWHERE as FOLDER
 from benchmarks.record import RESULTS
-from benchmarks.relightable import ROOT
 
 LIMIT = 900.0
 """Seconds after which a script is stopped."""
@@ -128,8 +128,7 @@ def _one(folder: Path, small: Small) -> Outcome:
 
 def _lacks(small: Small) -> str:
     if small.needs == "data":
-        folder = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared" / "data"))
-        return "" if folder.is_dir() else f"skipped: no captures at {folder} (RELIGHT_DATA names their folder)"
+        return "" if DATA.is_dir() else f"skipped: no captures at {DATA} (RELIGHT_DATA names their folder)"
     return "" if not small.needs or shutil.which(small.needs) else f"skipped: needs {small.needs}"
 
 

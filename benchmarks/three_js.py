@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
 
 import torch
 
-from benchmarks.record import record
+from benchmarks import DATA
+from benchmarks.record import PICTURES, record
 from relight.data.environments import load_environment
 from relight.data.models import load_model
 from relight.export.gltf import write_glb
@@ -34,7 +34,6 @@ from relight.render.relit_mesh import RelitMesh
 from relight.shading.color import linear_to_srgb
 from relight.shading.shade import SplitSum
 
-DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SIZE, FOV = 384, 30.0
 LIGHTS = ("studio_small_03_512", "noon_grass_512", "venice_sunset_512")
 
@@ -83,8 +82,7 @@ def main() -> None:
                 score, picture = beside(model, mesh, DATA / "hdri" / "512" / f"{light}.hdr", options.modules, place)
                 rows[title][f"{light}, dB"] = score
                 print(title, light, f"{score:.2f}", flush=True)
-            folder = Path(__file__).parent / "results" / "pictures"
-            write_image(folder / f"three_js_{title.split(',')[0].replace(' ', '_')}.png", picture.clamp(0, 1))
+            write_image(PICTURES / f"three_js_{title.split(',')[0].replace(' ', '_')}.png", picture.clamp(0, 1))
     scores = [value for row in rows.values() for value in row.values()]
     record(
         "three_js", min(scores), "dB PSNR, the lowest", peer="three.js",

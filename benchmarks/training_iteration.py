@@ -9,7 +9,6 @@ without, the peer is what was measured on two cores before, and the line says so
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight import data
 from relight.data.initialise import initial_points
@@ -96,8 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--opensplat", help="path to an OpenSplat binary")
     options = parser.parse_args()
-    root = Path(os.environ.get("RELIGHT_DATA", "../shared/data"))
-    scene = data.load(root / "multiview" / "ngp_fox", max_size=400)
+    scene = data.load(DATA / "multiview" / "ngp_fox", max_size=400)
     scene = replace(scene, points=initial_points(scene, COUNT, torch.Generator().manual_seed(0)))
     with tempfile.TemporaryDirectory() as folder:
         mine = ours(scene, Path(folder))

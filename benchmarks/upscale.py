@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.diffusion.own.pairs import halved
 from relight.diffusion.own.procedural.frames import Frames, frames, pool
@@ -67,12 +67,12 @@ def scores(pictures: list[Tensor], ways: Mapping[str, Way]) -> dict[str, dict[st
     return {name: {"psnr": round(a / n, 3), "ssim": round(b / n, 4)} for name, (a, b) in sums.items()}
 
 
-def photographs(data: Path, count: int) -> dict[str, list[Tensor]]:
+def photographs(count: int) -> dict[str, list[Tensor]]:
     """By capture."""
     out = {}
     for name in CAPTURES:
         paths = sorted(
-            p for p in (data / "multiview" / name / "images").iterdir() if p.suffix.lower() in (".jpg", ".png")
+            p for p in (DATA / "multiview" / name / "images").iterdir() if p.suffix.lower() in (".jpg", ".png")
         )
         out[name] = [_even(read_image(p).rgb.permute(2, 0, 1)[None]) for p in paths[::2][: min(count, 12)]]
     return out
@@ -120,14 +120,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for pictures side by side")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = Path(os.environ.get("RELIGHT_DATA", "../shared/data"))
     upscaler = Upscaler.load(arguments.weights)
     ways: dict[str, Way] = {"upscaler": upscaler, "bicubic": bicubic, "lanczos": lanczos}
     shown = held_out(arguments.views, arguments.count)
     sets: dict[str, list[Tensor]] = {
         "procedural photographs": list(halved(shown.photo).split(1)),
         "procedural base colours": list(halved(shown.base_color).split(1)),
-        **photographs(data, arguments.count),
+        **photographs(arguments.count),
     }
     found = {name: scores(pictures, ways) for name, pictures in sets.items()}
     real = [found[name] for name in CAPTURES]

