@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 from benchmarks.fuzz_samples import READERS, SPLATS
-from benchmarks.record import RESULTS, record
+from benchmarks.record import earlier, record
 from relight.errors import RelightError
 from relight.geometry.gaussians import Gaussians
 
@@ -187,13 +187,6 @@ def in_a_process(name: str, seconds: float, seed: int, keep: Path | None) -> dic
     return {"files": 0, "failed": 1, "failures": [problem]}
 
 
-def earlier() -> dict[str, Any]:
-    """By reader, of the last recorded run."""
-    path = RESULTS / f"{NAME}.json"
-    detail = json.loads(path.read_text())["detail"] if path.is_file() else {}
-    return {name: found for name, found in detail.items() if name in READERS}
-
-
 def main() -> int:
     """Every reader in a process of its own; one result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -203,7 +196,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for files that fail")
     parser.add_argument("--add", action="store_true", help="keep what the last run found of other readers")
     arguments = parser.parse_args()
-    readers = earlier() if arguments.add else {}
+    readers = {n: found for n, found in earlier(NAME).items() if n in READERS} if arguments.add else {}
     for name in arguments.readers:
         found = in_a_process(name, arguments.seconds, arguments.seed, arguments.keep)
         for text in found.pop("failures"):
