@@ -2,8 +2,8 @@
 
     python -m benchmarks.soak [--kills 100] [--fits 3]
 
-A kill comes within 16 seconds of the start, so that a fit dies some twenty times before it is done: at start-up, while
-it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished stage
+A kill comes within half of the time that a fit takes, so that it dies several times before it is done: at start-up,
+while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished stage
 that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than those of
 a fit that nobody killed.
 """
@@ -34,8 +34,8 @@ stages:
   - radiance: {{iterations: {steps}, max_gaussians: 3000, initial_gaussians: 2000}}
   - compress: {{count: 1500, iterations: 20, polish: 20, views: 2, cameras: 4, view_size: 64}}
 """
-LIFE = 16
-"""Seconds that a process lives at most, if it is to be killed."""
+LIFE = 0.5
+"""Of the time of a fit that nobody kills: what a process lives at most, if it is to be killed."""
 PATIENCE = 900
 """Seconds for what nobody kills."""
 
@@ -137,7 +137,7 @@ def main() -> None:
         while done < options.kills or fits < options.fits:
             run = folder / f"{fits}"
             before, fit = state(run), Fit(scene, run)
-            life = generator.uniform(0.5, LIFE) if done < options.kills else PATIENCE
+            life = generator.uniform(0.01, LIFE) * whole if done < options.kills else PATIENCE
             if fit.finished.wait(life):
                 fits += 1
                 if not fit.complete():
