@@ -3,9 +3,9 @@
     python -m benchmarks.soak [--kills 100] [--fits 3]
 
 A kill comes within half of the time that a fit takes, so that it dies several times before it is done: at start-up,
-while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished stage
-that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than those of
-a fit that nobody killed.
+while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished
+stage that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than
+those of a fit that nobody killed.
 """
 
 from __future__ import annotations
