@@ -2,10 +2,10 @@
 
     python -m benchmarks.soak [--kills 100] [--fits 3]
 
-A kill comes within half of the time that a fit takes, so that it dies several times before it is done: at start-up,
-while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished
-stage that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than
-those of a fit that nobody killed.
+A quarter of the kills come while a process starts; the others once it has saved something new, or finished a stage, and
+a random while after: as it fits, saves, and moves its results.  After each, the same command goes on.  What is held
+against it: a finished stage that is computed again, a checkpoint that goes back, and at the end other files or another
+number of steps than those of a fit that nobody killed.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ stages:
   - radiance: {{iterations: {steps}, max_gaussians: 3000, initial_gaussians: 2000}}
   - compress: {{count: 1500, iterations: 20, polish: 20, views: 2, cameras: 4, view_size: 64}}
 """
-LIFE = 0.5
-"""Of the time of a fit that nobody kills: what a process lives at most, if it is to be killed."""
+EARLY = 0.25
+"""Share of the kills that come at the start: within `START` seconds."""
+START = 10.0
+LATER = 0.3
+"""Of the time of a fit that nobody kills: within which the others come, after something new was saved."""
 
 
 def _fit(scene: Path, run: Path) -> WatchedFit:
@@ -65,6 +68,14 @@ def losses(before: tuple[dict[str, int], dict[str, int]], after: tuple[dict[str,
     ]
 
 
+def _new(fit: WatchedFit, run: Path, before: tuple[dict[str, int], dict[str, int]]) -> bool:
+    """Wait until something is on disk that was not; whether all is finished."""
+    while not fit.finished.wait(0.1):
+        if state(run) != before:
+            return False
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
@@ -80,11 +91,17 @@ def main() -> None:
         if not _fit(scene, folder / "whole").complete():
             raise SystemExit("the fit that nobody kills failed")
         whole, expected = time.perf_counter() - begun, files(folder / "whole")
-        while done < options.kills or fits < options.fits:
+        while (done < options.kills or fits < options.fits) and len(lost) < 10:
             run = folder / f"{fits}"
             before, fit = state(run), _fit(scene, run)
-            life = generator.uniform(0.01, LIFE) * whole if done < options.kills else WatchedFit.PATIENCE
-            if fit.finished.wait(life):
+            kill = done < options.kills
+            if kill and generator.random() < EARLY:
+                finished = fit.finished.wait(generator.uniform(0, START))
+            elif kill:
+                finished = _new(fit, run, before) or fit.finished.wait(generator.uniform(0, LATER * whole))
+            else:
+                finished = True
+            if finished:
                 fits += 1
                 if not fit.complete():
                     lost.append(f"fit {fits} failed: {''.join(fit.lines[-5:])}")
