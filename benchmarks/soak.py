@@ -34,7 +34,7 @@ stages:
 EARLY = 0.25
 """Share of the kills that come at the start: within `START` seconds."""
 START = 10.0
-LATER = 0.3
+LATER = 0.05
 """Of the time of a fit that nobody kills: within which the others come, after something new was saved."""
 
 
