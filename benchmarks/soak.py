@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.record import record
@@ -34,8 +35,8 @@ stages:
 EARLY = 0.25
 """Share of the kills that come at the start: within `START` seconds."""
 START = 10.0
-LATER = 0.05
-"""Of the time of a fit that nobody kills: within which the others come, after something new was saved."""
+LATER = 0.4
+"""Of the time of a fit that nobody kills: within which the others come, mostly soon, after something new was saved."""
 
 
 def _fit(scene: Path, run: Path) -> WatchedFit:
@@ -91,31 +92,32 @@ def main() -> None:
         if not _fit(scene, folder / "whole").complete():
             raise SystemExit("the fit that nobody kills failed")
         whole, expected = time.perf_counter() - begun, files(folder / "whole")
-        while (done < options.kills or fits < options.fits) and len(lost) < 10:
-            run = folder / f"{fits}"
-            before, fit = state(run), _fit(scene, run)
-            kill = done < options.kills
-            if kill and generator.random() < EARLY:
-                finished = fit.finished.wait(generator.uniform(0, START))
-            elif kill:
-                finished = _new(fit, run, before) or fit.finished.wait(generator.uniform(0, LATER * whole))
-            else:
-                finished = True
-            if finished:
-                fits += 1
-                if not fit.complete():
-                    lost.append(f"fit {fits} failed: {''.join(fit.lines[-5:])}")
+        with suppress(KeyboardInterrupt):  # ends with what there is
+            while (done < options.kills or fits < options.fits) and len(lost) < 10:
+                run = folder / f"{fits}"
+                before, fit = state(run), _fit(scene, run)
+                kill = done < options.kills
+                if kill and generator.random() < EARLY:
+                    finished = fit.finished.wait(generator.uniform(0, START))
+                elif kill:
+                    finished = _new(fit, run, before) or fit.finished.wait(generator.random() ** 2 * LATER * whole)
                 else:
-                    steps = load_scene(run / "02-compress").history[0].steps
-                    if files(run) != expected or steps != STEPS:
-                        lost.append(f"fit {fits}: {sorted(files(run) ^ expected)}, {steps} steps")
-                print(f"fit {fits} is done", file=sys.stderr, flush=True)
-            else:
-                fit.kill()
-                done += 1
-                print(f"kill {done}: {sorted(state(run)[0])} {state(run)[1]}", file=sys.stderr, flush=True)
-            pictures += fit.pictures
-            lost += losses(before, state(run))
+                    finished = True
+                if finished:
+                    fits += 1
+                    if not fit.complete():
+                        lost.append(f"fit {fits} failed: {''.join(fit.lines[-5:])}")
+                    else:
+                        steps = load_scene(run / "02-compress").history[0].steps
+                        if files(run) != expected or steps != STEPS:
+                            lost.append(f"fit {fits}: {sorted(files(run) ^ expected)}, {steps} steps")
+                    print(f"fit {fits} is done", file=sys.stderr, flush=True)
+                else:
+                    fit.kill()
+                    done += 1
+                    print(f"kill {done}: {sorted(state(run)[0])} {state(run)[1]}", file=sys.stderr, flush=True)
+                pictures += fit.pictures
+                lost += losses(before, state(run))
     record(
         "soak",
         done,
