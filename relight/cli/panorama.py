@@ -143,18 +143,18 @@ def _light(arguments: argparse.Namespace) -> Tensor:
         return from_mirror_ball(picture, arguments.rows or 128, circle, arguments.distance)
     height, width = picture.shape[:2]
     if arguments.map:
-        from relight.diffusion.surroundings.framing import resized
+        from relight.diffusion.surroundings.framing import resized_map
 
         if abs(width - 2 * height) > 2:
             raise DataError(f"{name}: a panorama is twice as wide as high; this is {width}x{height}")
-        radiance = resized(picture.clamp_min(0), arguments.rows or height)
+        radiance = resized_map(picture.clamp_min(0), arguments.rows or height)
         if arguments.mask is None:
             return radiance
         from relight.images import read_image
 
         # Light that isn't known at all is often stored as nothing: no pixel that is partly so may count.
         mask = read_image(arguments.mask).rgb.mean(-1, keepdim=True)
-        known = resized((mask > 0.5).float().expand(-1, -1, 3).contiguous(), radiance.shape[0])[..., 0] > 0.999
+        known = resized_map((mask > 0.5).float().expand(-1, -1, 3).contiguous(), radiance.shape[0])[..., 0] > 0.999
         return _estimator(arguments).complete(radiance, known.float())
     from relight.diffusion.surroundings.framing import Frame
 

@@ -121,8 +121,8 @@ def _light(said: LightDescription, geometry: Geometry, exposure: float) -> NewLi
 
 def _mapped(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.data.environments import load_environment
-    from relight.diffusion.pictures.geometry import resized
     from relight.diffusion.pictures.relighters import NewLight, metered
+    from relight.resize import resized
     from relight.shading.environment import Environment
 
     light = load_environment(arguments.env)
@@ -229,8 +229,8 @@ def _panorama(background: Tensor, fov: float) -> Tensor:
     from typing import Any
 
     from relight.diffusion.own.prior import Prior
-    from relight.diffusion.pictures.geometry import resized
     from relight.plugins import PluginError, load_target
+    from relight.resize import resized, within
     from relight.shading.color import srgb_to_linear
 
     try:
@@ -239,8 +239,7 @@ def _panorama(background: Tensor, fov: float) -> Tensor:
     except PluginError as error:
         raise RelightError(f"--background: this relight can't estimate panoramas ({error}); give --env") from error
     height, width = background.shape[:2]
-    scale = min(1.0, 256 / max(height, width))
-    small = resized(srgb_to_linear(background), max(2, round(height * scale)), max(2, round(width * scale)))
+    small = resized(srgb_to_linear(background), *within((height, width), 256))
     # The field of view is of the longer side, a frame's of the width.
     across = fov if width >= height else math.degrees(2 * math.atan(math.tan(math.radians(fov) / 2) * width / height))
     return estimator(Prior.load("panorama")).estimate(small, frame.of(across, width / height), 64)

@@ -79,13 +79,12 @@ def relight_clip(arguments: argparse.Namespace) -> int:
 
 def _geometry(made: Tensor, given: tuple[Tensor, Geometry, Tensor | None]) -> dict[str, float]:
     """How far the shapes that a frame shows before and after are apart, looked at as small as they are estimated."""
-    from relight.diffusion.pictures.geometry import resized
     from relight.diffusion.pictures.outline import GRID
     from relight.diffusion.video.feedback import kept
+    from relight.resize import resized, within
 
     picture, shape, _ = given
-    scale = min(1.0, GRID / max(shape.size))
-    size = (max(4, round(shape.size[0] * scale)), max(4, round(shape.size[1] * scale)))
+    size = within(shape.size, GRID, 4)
     return kept(resized(made, *size)[None], resized(picture, *size)[None], [shape.resized(*size)])
 
 
@@ -237,9 +236,9 @@ class _Source:
         import torch
 
         from relight.cli.picture_light import ChosenLight, seen_behind
-        from relight.diffusion.pictures.geometry import resized
         from relight.diffusion.pictures.relighters import NewLight
         from relight.export.clips import open_clip
+        from relight.resize import resized
         from relight.shading.environment import Environment
 
         clip = open_clip(path)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
+from relight.resize import resized, within
 from relight.shading.color import luminance
 
 FLOOR = 0.01
@@ -32,8 +33,7 @@ def detailed(source: Tensor, relit: Tensor, geometry: Geometry, size: int, stren
     SIGGRAPH 2007).
     """
     height, width = geometry.size
-    scale = min(1.0, size / max(height, width))
-    small = geometry.resized(max(2, round(height * scale)), max(2, round(width * scale)))
+    small = geometry.resized(*within((height, width), size))
     mask = geometry.mask[..., None].float()
     # What is beside the subject mustn't mix with it.
     share = resized(mask, *small.size).clamp_min(1e-3)

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from relight.diffusion.pictures.hints import closeness, past, sky
 from relight.errors import RelightError, ShapeError
 from relight.geometry.camera import Camera
 from relight.render.deferred import GBuffer
 from relight.render.proxy import Proxy
+from relight.resize import resized
 from relight.shading.lights import Light
 from relight.shading.surface import Surface
 from relight.shading.tracing import Tracer
@@ -208,16 +208,6 @@ def level_camera(height: int, width: int, fov: float = FOV) -> Camera:
     pose = torch.eye(4)
     pose[:3, :3] = torch.tensor(LEVEL)
     return Camera(pose, focal, focal, width / 2, height / 2, width, height)
-
-
-def resized(values: Tensor, height: int, width: int) -> Tensor:
-    """(H, W, C) by area where smaller, bilinear where larger."""
-    planes = values.permute(2, 0, 1)[None]
-    if height <= values.shape[0] and width <= values.shape[1]:
-        out = interpolate(planes, (height, width), mode="area")
-    else:
-        out = interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return out[0].permute(1, 2, 0).contiguous()
 
 
 def from_maps(

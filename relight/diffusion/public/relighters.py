@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.hints import radiance_hints
 from relight.diffusion.pictures.relighters import NewLight, RelighterError, Shown, rays, relit_in_box
 from relight.plugins import PluginError, load_target
+from relight.resize import resized
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.lights import Surroundings
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.pictures.detail import FLOOR, MOST
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.hints import matte
 from relight.diffusion.pictures.lumos.shots import looked_up
 from relight.diffusion.pictures.relighters import ALBEDO, Painter, Shown, box, full_size, rays
@@ -23,6 +23,7 @@ from relight.diffusion.video.attention import consistent
 from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.motion import EstimatedMotion, ExactMotion, Motion
 from relight.diffusion.video.protocol import Window
+from relight.resize import resized, within
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.vectors import unit
 
@@ -53,8 +54,7 @@ class FusedRelighter:
         parts = [shape.cropped(top, left, height, width) for shape in window.geometries]
         flows = None if window.rendered else EstimatedMotion(crops)
         if flows is not None:
-            scale = min(1.0, self.painter.change / max(height, width))
-            parts = steadied(parts, flows.at(max(2, round(height * scale)), max(2, round(width * scale))), self.reach)
+            parts = steadied(parts, flows.at(*within((height, width), self.painter.change)), self.reach)
         given = list(zip(crops, parts, window.lights, strict=True))
         shown = [Shown.of(crop, part, light, size) for crop, part, light in given]
         change = self.painter.change

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.lumos.shots import flow, looked_up
+from relight.resize import resized, within
 
 APART = 1.5
 """Pixels by which a way there and back may miss, at the size that flow is estimated at."""
@@ -49,9 +50,9 @@ class EstimatedMotion:
     """
 
     def __init__(self, frames: Sequence[Tensor]):
-        scale = min(1.0, FLOW_SIZE / max(frames[0].shape[:2]))
+        height, width = frames[0].shape[:2]
         # Below 32 pixels the search has no level to begin at.
-        self._size = tuple(max(32, round(n * scale)) for n in frames[0].shape[:2])
+        self._size = within((height, width), FLOW_SIZE, 32)
         self._frames = [resized(frame, *self._size) for frame in frames]
         self._grey = [(frame.mean(-1) * 255).to(torch.uint8).numpy() for frame in self._frames]
         self._step = cache(self._estimated)
