@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.protocol import Condition, Denoiser, noise_in, noised
+from relight.diffusion.protocol import Condition, Denoiser
+from relight.diffusion.samplers import ddim
 from relight.diffusion.surroundings.framing import Frame, condition, map_directions, resized_map, warped
 from relight.errors import RelightError, ShapeError
 from relight.resize import averaged
@@ -127,12 +127,7 @@ class DiffusionPanorama:
                 told, shape, steps=self.steps, noise=noise.to(device), between=lambda x: held(x.cpu()).to(device)
             ).cpu()
         times = torch.linspace(1, 0, self.steps + 1)[:, None].expand(-1, self.draws)
-        x = noise
-        for now, after in pairwise(times):
-            clean = held(self._clean(x, now, maps))
-            # Without noise of its own (DDIM): what is left of the noise is made less.
-            x = noised(self.model, clean, noise_in(self.model, x, clean, now), after)
-        return x
+        return ddim(self.model, noise, times.unbind(), lambda x, t: held(self._clean(x, t, maps)))
 
     def _clean(self, noisy: Tensor, t: Tensor, maps: Tensor) -> Tensor:
         if self.wrap == 0:
