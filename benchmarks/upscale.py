@@ -25,9 +25,9 @@ from torch import Generator, Tensor
 from benchmarks import DATA
 from benchmarks.record import record
 from relight.diffusion.own.pairs import halved
+from relight.diffusion.own.procedural.environments import lights
 from relight.diffusion.own.procedural.frames import Frames, frames, pool
 from relight.diffusion.own.procedural.views import Views, draw
-from relight.diffusion.own.train import lights
 from relight.diffusion.pictures.decompose import guided_upsampling
 from relight.diffusion.pictures.upscale import Upscaler, bundled
 from relight.export.images import write_image

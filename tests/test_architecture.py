@@ -92,7 +92,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "imageio": (),
     "imageio_ffmpeg": ("export/images.py", "export/clips.py"),
     "kornia": (),
-    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/train.py"),
+    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/training.py"),
     "mitsuba": (),
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.own import train as training
+from relight.diffusion.own import training
 from relight.diffusion.own.imdn import Imdn, Shape
 from relight.diffusion.own.network import PriorError
 from relight.diffusion.own.pairs import PAIRS, Pairs, halved, jpeg_like, smoothed
@@ -18,7 +18,7 @@ from relight.diffusion.own.procedural.environments import environment
 from relight.diffusion.own.procedural.frames import pool
 from relight.diffusion.own.procedural.leaves import leaves
 from relight.diffusion.own.procedural.views import draw
-from relight.diffusion.own.train import Plan, train
+from relight.diffusion.own.training import Plan, train
 from relight.diffusion.pictures.upscale import Upscaler, Upscaling, bundled
 from relight.resize import bicubic
 from relight.shading.environment import Environment
