@@ -13,6 +13,7 @@ from relight.errors import MissingPartError
 from relight.fit.densify import AdaptiveDensity, MarkovChainDensity, Schedule
 from relight.fit.evaluate import evaluate, means
 from relight.fit.losses import normal_consistency, photometric
+from relight.fit.moments import moments, restore_moments
 from relight.fit.parameters import Parameters
 from relight.geometry import sh
 from relight.geometry.camera import Camera
@@ -323,20 +324,17 @@ class _Fit:
         tensors |= {"generator": self.generator.get_state(), "per_view": self.per_view.detach()}
         if self.filter is not None:
             tensors["filter"] = self.filter
-        for key, value in self.view_adam.state.get(self.per_view, {}).items():
-            tensors[f"view_adam.{key}"] = value
+        tensors |= moments(self.view_adam, self.per_view, "view_adam.{}")
         return Checkpoint(self.step, tensors, {"quality": self.quality})
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step = saved.step
         self.quality = float(str(saved.values["quality"]))
         self.parameters.restore(saved.tensors)
-        self.density.restore(saved.tensors)
+        self.density.restore(saved.tensors, self.device)
         self.order = saved.tensors["order"].clone()
         self.generator.set_state(saved.tensors["generator"])
         self.filter = saved.tensors["filter"].to(self.device) if "filter" in saved.tensors else None
         with torch.no_grad():
             self.per_view.copy_(saved.tensors["per_view"])
-        moments = {k.split(".")[1]: v.to(self.device) for k, v in saved.tensors.items() if k.startswith("view_adam.")}
-        if moments:
-            self.view_adam.state[self.per_view] = moments
+        restore_moments(self.view_adam, self.per_view, saved.tensors, "view_adam.{}")
