@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import keep_folder
+from relight.cli.arguments import keep_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import keep_files
 from relight.errors import DataError, RelightError
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise RelightError("panorama: say where to write with -o ENV.exr, or --lights to list lights")
     if output is not None and output.suffix.lower() not in (".exr", ".hdr"):
         raise RelightError(f"{output}: light is written as .exr or .hdr; name it so")
-    if output is not None and output.exists() and not arguments.force:
-        raise RelightError(f"{output}: exists; --force replaces it, or name another file")
+    if output is not None:
+        keep_files([output], arguments.force)
     if arguments.rows is not None and not 8 <= arguments.rows <= 4096:
         raise RelightError(f"--rows {arguments.rows}: expected 8 to 4096")
     if not 1 <= arguments.most <= 64:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relight import __version__
+from relight.cli.arguments import keep_files
 from relight.cli.relight_picture import FILMS, completed, shaped
-from relight.cli.render import keep_files
 from relight.errors import RelightError
 
 if TYPE_CHECKING:
