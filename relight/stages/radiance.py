@@ -48,7 +48,7 @@ class Radiance(Stage):
     max_gaussians: int = 100_000
     """Most Gaussians.  A CPU step takes about 40 ms at 30,000 and 400 x 225 pixels."""
     initial_gaussians: int = 20_000
-    """Most Gaussians at the start; a larger cloud is thinned."""
+    """Most Gaussians at the start; a larger cloud is thinned, and none has more than 50,000 points."""
     initial_opacity: float = 0.1
     """0 to 1 (3DGS: 0.1; MCMC: 0.5)."""
     grow_gradient: float = 0.0004
