@@ -18,7 +18,7 @@ from relight.fit.losses import mean_ssim
 from relight.fit.lpips import Lpips
 from relight.images import Picture, read_image
 from relight.render.relit import Relit
-from relight.render.relit_mesh import RelitMesh
+from relight.render.relit_mesh import RelitMesh, displayed
 from relight.resize import averaged
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
@@ -228,8 +228,7 @@ def _relit_score(picture: Tensor, path: Path, mask: Tensor, lpips: Lpips | None)
     stored = _read(path, mask)
     wanted = stored.srgb
     expected = wanted if stored.alpha is None else wanted * stored.alpha[..., None]
-    straight = picture[..., :3] / picture[..., 3:].clamp_min(1e-6)
-    found = linear_to_srgb(straight.clamp(0, 1)) * picture[..., 3:]
+    found, _ = displayed(picture)
     scores = {"PSNR": psnr(found, expected), "PSNR, foreground": psnr(found, expected, mask)}
     return scores | _likeness(found, expected, lpips)
 

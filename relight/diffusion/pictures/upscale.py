@@ -80,7 +80,7 @@ class Upscaler:
         for _ in range(max(0, math.ceil(math.log2(growth / 1.1)))):
             twice = (2 * picture.shape[2], 2 * picture.shape[3])
             picture = self(picture, None if guide is None else bicubic(guide, twice).clamp(0, 1))
-        return bicubic(picture, size).clamp(0, 1)
+        return picture if tuple(picture.shape[2:]) == size else bicubic(picture, size).clamp(0, 1)
 
     def _check(self, picture: Tensor, guide: Tensor | None) -> None:
         if picture.ndim != 4 or picture.shape[1] != self.shape.channels or 0 in picture.shape:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.pictures.detail import FLOOR, MOST
-from relight.diffusion.pictures.geometry import Geometry
+from relight.diffusion.pictures.geometry import Geometry, looked_up
 from relight.diffusion.pictures.hints import matte
-from relight.diffusion.pictures.lumos.shots import looked_up
 from relight.diffusion.pictures.relighters import ALBEDO, Painter, Shown, box, full_size, rays
 from relight.diffusion.video.attention import consistent
 from relight.diffusion.video.feedback import GeometryFeedback

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.geometry import Geometry
-from relight.diffusion.pictures.lumos.shots import flow, looked_up
+from relight.diffusion.pictures.geometry import Geometry, flow, looked_up
 from relight.resize import resized, within
 
 APART = 1.5
@@ -31,10 +30,10 @@ class Motion(Protocol):
 
 
 class ExactMotion:
-    """Of a world where only the camera moves; see `lumos.shots.flow`."""
+    """Of a world where only the camera moves.  tolerance: see `geometry.flow`."""
 
-    def __init__(self, geometries: Sequence[Geometry]):
-        self._between = cache(lambda t, s: flow(geometries[t], geometries[s], tolerance=0.03))
+    def __init__(self, geometries: Sequence[Geometry], tolerance: float = 0.03):
+        self._between = cache(lambda t, s: flow(geometries[t], geometries[s], tolerance))
 
     def between(self, t: int, s: int) -> tuple[Tensor, Tensor]:
         """See `Motion`."""
