@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from relight.diffusion.pictures.geometry import Geometry
 
-FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Picture, light, shape, model, output."""
@@ -96,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.cli.progress import counted
     from relight.diffusion.pictures.relighters import create_relighter
     from relight.errors import RelightError
+    from relight.export.clips import SUFFIXES as FILMS
     from relight.export.images import write_film, write_image
 
     if arguments.picture.suffix.lower() in FILMS:
