@@ -11,8 +11,9 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from PIL import Image
 from relight.config import load_config
 from relight.data import load
 from relight.data.models import load_model
-from relight.export.images import write_image
+from relight.export.clips import open_clip
+from relight.export.images import write_film, write_image
 from relight.formats import read_splat, write_splat
 from relight.geometry.gaussians import CHANNELS, Gaussians
 from relight.images import exposure, image_size, read_image
@@ -334,6 +336,17 @@ _NAMES = {
     "png": "a.png", "png16": "deep.png", "jpeg": "a.jpg", "progressive_jpeg": "b.jpg", "webp": "a.webp",
     "bmp": "a.bmp", "tiff": "a.tif", "exr": "a.exr", "hdr": "a.hdr",
 }  # fmt: skip
+
+
+def _film(folder: Path) -> None:
+    write_film(folder / "a.mp4", (torch.full((32, 48, 3), 0.1 * i) for i in range(8)), Fraction(30))
+
+
+def _read_film(path: Path) -> object:
+    """One frame is held at a time; a film that claims to be long isn't read to its end."""
+    return sum(len(frame) for frame in islice(open_clip(path).frames(), 32))
+
+
 SPLATS = {
     "ply": Reader(_splat("a.ply"), ("a.ply",), read_splat),
     "compressed_ply": Reader(_splat("a.compressed.ply"), ("a.compressed.ply",), read_splat),
@@ -368,4 +381,5 @@ READERS: dict[str, Reader] = {
     **{name: Reader(make, (_NAMES[name],), _read_picture) for name, make in PICTURES.items()},
     **MODELS,
     **CAPTURES,
+    "mp4": Reader(_film, ("a.mp4",), _read_film),
 }

@@ -13,7 +13,6 @@ Images using Monte Carlo Rendering and Denoising, NeurIPS 2022, without denoisin
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.real_meshes import MODELS, real_mesh
-from benchmarks.record import PICTURES, RESULTS, record, with_mean
+from benchmarks.record import PICTURES, earlier, record, with_mean
 from benchmarks.relightable import EVERY, SAMPLES, folder_of
 from relight.cli.truth import find_truth
 from relight.data import load
@@ -45,13 +44,12 @@ METHODS = {
 }
 
 
-def earlier(method: str) -> dict[str, dict[str, float]]:
+def kept(method: str) -> dict[str, dict[str, float]]:
     """Scores of the last result with the same options, by capture."""
-    try:
-        detail = json.loads((RESULTS / f"mesh_known_{method}.json").read_text(encoding="utf-8"))["detail"]
-    except (OSError, ValueError, KeyError):
+    detail = earlier(f"mesh_known_{method}")
+    if detail.get("options") != METHODS[method]:
         return {}
-    return {n: row for n, row in detail["scores"].items() if n in MODELS and detail["options"] == METHODS[method]}
+    return {name: row for name, row in detail["scores"].items() if name in MODELS}
 
 
 def bare(name: str):
@@ -81,7 +79,7 @@ def main() -> None:
     parser.add_argument("--method", choices=METHODS, default="monte_carlo")
     parser.add_argument("--known-light", action="store_true", help="printed, not recorded: materials alone are sought")
     options = parser.parse_args()
-    rows = {} if options.known_light else earlier(options.method)
+    rows = {} if options.known_light else kept(options.method)
     for name in options.names or MODELS:
         scene = replace(load(folder_of(name)), asset=bare(name))
         assert scene.views is not None

@@ -10,7 +10,6 @@ kept in results/prior_views.json from the same options are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from benchmarks.mesh_known import bare
-from benchmarks.record import RESULTS, record
+from benchmarks.record import earlier, record
 from benchmarks.relightable import EVERY, folder_of
 from relight.cli.truth import find_truth
 from relight.data import load
@@ -76,7 +75,7 @@ def main() -> None:
     shared = {"iterations": arguments.iterations, "sampled_iterations": 0, "max_texture": 512, "occlusion_rays": 0}
     trained = Prior.load(arguments.prior).info
     settings = {**shared, "weight": arguments.weight, "trained": trained}
-    rows = earlier(settings)
+    rows = kept(settings)
     for name in arguments.names:
         for count in arguments.views:
             for seed in range(arguments.seeds):
@@ -114,13 +113,10 @@ def write(rows: dict[str, dict[str, float]], settings: dict[str, object]) -> Non
     )  # fmt: skip
 
 
-def earlier(settings: dict[str, object]) -> dict[str, dict[str, float]]:
+def kept(settings: dict[str, object]) -> dict[str, dict[str, float]]:
     """Fits of the last result with the same settings."""
-    try:
-        detail = json.loads((RESULTS / "prior_views.json").read_text(encoding="utf-8"))["detail"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return detail["fits"] if detail["settings"] == settings else {}
+    detail = earlier("prior_views")
+    return detail["fits"] if detail.get("settings") == settings else {}
 
 
 if __name__ == "__main__":

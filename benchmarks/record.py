@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.machine import commit, machine, versions
@@ -56,10 +57,22 @@ def record(
     if found := problems(result):
         raise ValueError(f"benchmark {name!r}: {'; '.join(found)}")
     print(json.dumps({key: result[key] for key in ("name", "value", "unit", "peer", "ratio", "detail")}), flush=True)
-    folder = folder or Path(os.environ.get(ELSEWHERE) or RESULTS)
+    folder = folder or _folder()
     with replacing(folder / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return result
+
+
+def earlier(name: str) -> dict[str, Any]:
+    """The detail of the last result of that name; empty without one."""
+    try:
+        return json.loads((_folder() / f"{name}.json").read_text(encoding="utf-8"))["detail"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _folder() -> Path:
+    return Path(os.environ.get(ELSEWHERE) or RESULTS)
 
 
 def with_mean(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:

@@ -2,9 +2,10 @@
 
     python -m benchmarks.soak [--kills 100] [--fits 3]
 
-Kills are dealt evenly to the fits and fall on the whole range: start-up, fitting, and the moves at the end.  After
-each, the same command goes on.  What is held against it: a finished stage that is computed again, a checkpoint that
-goes back, and at the end other files or another number of steps than those of a fit that nobody killed.
+A kill comes within half of the time that a fit takes, so that it dies several times before it is done: at start-up,
+while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished
+stage that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than
+those of a fit that nobody killed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ stages:
   - radiance: {{iterations: {steps}, max_gaussians: 3000, initial_gaussians: 2000}}
   - compress: {{count: 1500, iterations: 20, polish: 20, views: 2, cameras: 4, view_size: 64}}
 """
+LIFE = 0.5
+"""Of the time of a fit that nobody kills: what a process lives at most, if it is to be killed."""
 PATIENCE = 900
 """Seconds for what nobody kills."""
 
@@ -42,6 +45,7 @@ class Fit:
 
     def __init__(self, scene: Path, run: Path):
         command = [sys.executable, "-m", "relight", "fit", str(scene), f"output={run}", "--view", "--port", "18080"]
+        command += ["--checkpoint-every", "2"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.lines: list[str] = []
         self.finished, self.pictures = threading.Event(), 0
@@ -121,7 +125,7 @@ def main() -> None:
     parser.add_argument("--fits", type=int, default=3)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs, and theirs, ignore it
-    generator, lost, pictures, done = random.Random(0), [], 0, 0
+    generator, lost, pictures, done, fits = random.Random(0), [], 0, 0, 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         scene = folder / "soak.yaml"
@@ -130,29 +134,31 @@ def main() -> None:
         if not Fit(scene, folder / "whole").complete():
             raise SystemExit("the fit that nobody kills failed")
         whole, expected = time.perf_counter() - begun, files(folder / "whole")
-        for number in range(options.fits):
-            run = folder / f"{number}"
-            for _ in range(options.kills // options.fits + (number < options.kills % options.fits)):
-                before, fit = state(run), Fit(scene, run)
-                fit.finished.wait(generator.uniform(0.05, 1.0) * whole)
+        while done < options.kills or fits < options.fits:
+            run = folder / f"{fits}"
+            before, fit = state(run), Fit(scene, run)
+            life = generator.uniform(0.01, LIFE) * whole if done < options.kills else PATIENCE
+            if fit.finished.wait(life):
+                fits += 1
+                if not fit.complete():
+                    lost.append(f"fit {fits} failed: {''.join(fit.lines[-5:])}")
+                else:
+                    steps = load_scene(run / "02-compress").history[0].steps
+                    if files(run) != expected or steps != STEPS:
+                        lost.append(f"fit {fits}: {sorted(files(run) ^ expected)}, {steps} steps")
+                print(f"fit {fits} is done", file=sys.stderr, flush=True)
+            else:
                 fit.kill()
-                lost += losses(before, state(run))
-                pictures += fit.pictures
                 done += 1
-                print(f"fit {number}, kill {done}: {state(run)[1]} {lost}", file=sys.stderr, flush=True)
-            last = Fit(scene, run)
-            if not last.complete():
-                lost.append(f"fit {number} failed: {''.join(last.lines[-5:])}")
-                continue
-            history = load_scene(run / "02-compress").history
-            if files(run) != expected or history[0].steps != STEPS:
-                lost.append(f"fit {number}: {sorted(files(run) ^ expected)}, {history[0].steps} steps")
+                print(f"kill {done}: {sorted(state(run)[0])} {state(run)[1]}", file=sys.stderr, flush=True)
+            pictures += fit.pictures
+            lost += losses(before, state(run))
     record(
         "soak",
         done,
         "kills survived" if not lost else f"kills, {len(lost)} losses",
         detail={
-            "title": f"{options.fits} fits in a row, viewer attached, kill -9 at random moments",
+            "title": f"{fits} fits in a row, viewer attached, kill -9 at random moments",
             "pictures seen": pictures, "seconds of a fit that nobody kills": whole, "lost": lost,
         },
     )  # fmt: skip

@@ -75,6 +75,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 """Part of relight to the parts (or single modules) that it may import, besides itself."""
 ALLOWED: dict[tuple[str, str], str] = {
+    ("stages.together", "scene_io"): "other processes are given the scene as a folder",
     ("stages.portrait", "export.images"): "its pictures lie beside the scene",
     ("stages.portrait", "data.environments"): "light that a person chooses is no part of the capture",
 }
@@ -234,7 +235,7 @@ def wrong_directions(sources: list[Source]) -> list[str]:
             if (
                 source.part == "stages"
                 and module.startswith("stages.")
-                and module not in ("stages.base", source.module)
+                and module not in ("stages.base", "stages.together", source.module)
             ):
                 complaints.append(f"{source.path}:{found.line}: stages never import each other; move it to fit/")
             may = (source.part, *MAY_IMPORT.get(source.part, ()))

@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="continue an interrupted stage and keep one that was ended early (default), or start them anew",
     )  # fmt: skip
     parser.add_argument("--until", metavar="STAGE", help="stop after this stage")
+    parser.add_argument(
+        "--checkpoint-every", type=float, default=30.0, metavar="SECONDS",
+        help="how much work a kill may cost (default: 30; less on machines that are taken away)",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print only errors and the result")
     parser.add_argument("--view", action="store_true", help="serve the fit, and then its result, until Ctrl-C")
     add_server_arguments(parser)
@@ -54,8 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
 
             try:
                 result = pipeline.run(
-                    config, resume=arguments.resume, until=arguments.until, on_event=tell, stop=stop, enough=enough
-                )
+                    config, resume=arguments.resume, until=arguments.until, on_event=tell, stop=stop, enough=enough,
+                    checkpoint_seconds=arguments.checkpoint_every,
+                )  # fmt: skip
             except pipeline.Interrupted:
                 terminal.say("stopped and saved; the same command continues")
                 return 130

@@ -22,6 +22,11 @@ from relight.errors import RelightError
 from relight.export.images import write_film
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
+CONTAINERS = "mov,matroska,webm,avi,mpeg,mpegts,gif"
+"""Of ffmpeg's names.  Others (playlists, lists of files) name further files and addresses, which it would open."""
+MAX_FPS = 1000
+MAX_PIXELS = 8192 * 4320
+"""Of a frame."""
 JOB = "job.json"
 
 
@@ -49,7 +54,7 @@ class Clip:
         # What is large and says nothing is Rec.709 to every player, and Rec.601 to ffmpeg.
         matrix = ",scale=in_color_matrix=bt709" if not self.tagged and self.height >= 720 else ""
         command = [
-            _ffmpeg(), "-loglevel", "error", "-i", str(self.path), "-vf", f"fps={self.fps}{matrix}",
+            _ffmpeg(), "-loglevel", "error", *_input(self.path), "-vf", f"fps={self.fps}{matrix}",
             "-f", "image2pipe", "-c:v", "ppm", "-",
         ]  # fmt: skip
         with tempfile.TemporaryFile() as log:
@@ -75,7 +80,7 @@ def open_clip(path: str | Path) -> Clip:
     if not path.is_file():
         raise RelightError(f"{path}: no such file; expected a film ({', '.join(SUFFIXES)})")
     said = subprocess.run(
-        [_ffmpeg(), "-hide_banner", "-i", str(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        [_ffmpeg(), "-hide_banner", *_input(path)], stdin=subprocess.DEVNULL, capture_output=True, check=False
     ).stderr.decode(errors="replace")
     stream = next((line for line in said.splitlines() if re.search(r"Stream #\S+.*: Video:", line)), None)
     if stream is None:
@@ -85,10 +90,13 @@ def open_clip(path: str | Path) -> Clip:
     size = re.search(r" (\d{2,5})x(\d{2,5})[ ,]", stream)
     if rate is None or length is None or size is None:
         raise RelightError(f"{path}: says no frame rate, length or size; convert it to .mp4")
+    fps = _exact(float(rate[1]) * (1000 if rate[2] else 1))
+    if not 0 < fps <= MAX_FPS:
+        raise RelightError(f"{path}: says {float(fps):g} frames a second, expected up to {MAX_FPS}; convert it to .mp4")
     hours, minutes, seconds = (float(part) for part in length.groups())
     aspect = re.search(r"SAR (\d+:\d+)", stream)
     return Clip(
-        path, _exact(float(rate[1]) * (1000 if rate[2] else 1)), 3600 * hours + 60 * minutes + seconds, int(size[2]),
+        path, fps, 3600 * hours + 60 * minutes + seconds, int(size[2]),
         aspect[1] if aspect and aspect[1] not in ("1:1", "0:1") else None,
         bool(re.search(r"Stream #\S+.*: Audio:", said)), bool(re.search(r"bt709|bt470|smpte170|bt2020", stream)),
     )  # fmt: skip
@@ -168,7 +176,7 @@ class FilmParts:
         listed = self.folder / "list.txt"
         # The list has its own quoting: relative names without quotes in them.
         listed.write_text("".join(f"file '{part.name}'\n" for part in parts), encoding="utf-8")
-        source = [] if sound is None else ["-i", str(sound.resolve()), "-map", "0:v", "-map", "1:a?"]
+        source = [] if sound is None else [*_input(sound.resolve()), "-map", "0:v", "-map", "1:a?"]
         with replacing(self.path) as temporary:
             failed = ""
             for codec in ("copy", "aac") if sound is not None else ("copy",):
@@ -197,6 +205,14 @@ def _ffmpeg() -> str:
     import imageio_ffmpeg
 
     return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def _input(path: Path) -> list[str]:
+    """ffmpeg's words for a film, which may come from anybody."""
+    return [
+        "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS), "-i",
+        f"file:{path}",
+    ]  # fmt: skip
 
 
 def _picture(pipe: IO[bytes], *, decode: bool) -> np.ndarray | None:

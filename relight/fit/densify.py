@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from relight.fit.parameters import Parameters
+from relight.fit.world import ALONE, World
 from relight.geometry.transforms import rotation_from_quaternion
 from relight.render.protocol import ScreenStatistics
 
@@ -20,15 +21,22 @@ def _logit(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When density control acts.  start, stop: steps.  every: steps.  cap: most Gaussians."""
+    """When density control acts.  start, stop, every: steps.  cap: most Gaussians.  stride: steps that are taken at
+    once.
+    """
 
     start: int
     stop: int
     every: int
     cap: int
+    stride: int = 1
 
     def due(self, step: int) -> bool:
-        return self.start <= step < self.stop and step % self.every == 0
+        return self.start <= step < self.stop and self.passed(step, self.every)
+
+    def passed(self, step: int, every: int) -> bool:
+        """Whether the last stride reached or passed a multiple of `every`."""
+        return step % every < self.stride
 
 
 class AdaptiveDensity:
@@ -48,16 +56,20 @@ class AdaptiveDensity:
         self.sum: Tensor = torch.empty(0)
         self.count: Tensor = torch.empty(0)
 
-    def after_backward(self, parameters: Parameters, statistics: ScreenStatistics, width: int, height: int) -> None:
-        """Collect gradients of one picture."""
+    def after_backward(
+        self, parameters: Parameters, statistics: ScreenStatistics, width: int, height: int, world: World = ALONE
+    ) -> None:
+        """Collect gradients of one picture of each process."""
         if statistics.absolute_gradients is None:
             return
         if len(self.sum) != len(parameters):
             self.sum = torch.zeros_like(statistics.absolute_gradients[:, 0])
             self.count = torch.zeros_like(self.sum)
         scaled = statistics.absolute_gradients * self.sum.new_tensor([0.5 * width, 0.5 * height])
-        drawn = statistics.radii > 0
-        self.sum += torch.where(drawn, scaled.norm(dim=1), torch.zeros(()))
+        drawn = (statistics.radii > 0).to(scaled)
+        seen = torch.where(drawn > 0, scaled.norm(dim=1), torch.zeros(()))
+        world.add([seen, drawn])
+        self.sum += seen
         self.count += drawn
 
     def after_step(self, step: int, parameters: Parameters, generator: torch.Generator) -> None:
@@ -65,7 +77,7 @@ class AdaptiveDensity:
         if self.schedule.due(step) and len(self.sum) == len(parameters):
             self._refine(step, parameters, generator)
             self.sum = torch.empty(0)
-        if self.reset_every and step > 0 and step % self.reset_every == 0 and step < self.schedule.stop:
+        if self.reset_every and 0 < step < self.schedule.stop and self.schedule.passed(step, self.reset_every):
             with torch.no_grad():
                 parameters["logit_opacity"].clamp_(max=math.log(2 * self.prune_opacity))
             parameters.forget("logit_opacity")
@@ -111,7 +123,9 @@ class MarkovChainDensity:
     def __init__(self, schedule: Schedule, prune_opacity: float, growth: float, noise: float):
         self.schedule, self.prune_opacity, self.growth, self.noise = schedule, prune_opacity, growth, noise
 
-    def after_backward(self, parameters: Parameters, statistics: ScreenStatistics, width: int, height: int) -> None:
+    def after_backward(
+        self, parameters: Parameters, statistics: ScreenStatistics, width: int, height: int, world: World = ALONE
+    ) -> None:
         """Nothing to collect."""
 
     def after_step(self, step: int, parameters: Parameters, generator: torch.Generator) -> None:

@@ -16,16 +16,25 @@ class Parameters:
     Any name may be added (materials, features): growing and pruning carry it along.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], rates: Mapping[str, float]):
+    def __init__(
+        self, tensors: Mapping[str, Tensor], rates: Mapping[str, float], betas: tuple[float, float] = (0.9, 0.999)
+    ):
         self.tensors = {k: t.detach().clone().contiguous().requires_grad_() for k, t in tensors.items()}
         groups = [{"params": [t], "lr": rates[k], "name": k} for k, t in self.tensors.items()]
-        self.adam = torch.optim.Adam(groups, eps=1e-15, fused=True)
+        self.adam = torch.optim.Adam(groups, betas=betas, eps=1e-15, fused=True)
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
 
     def __len__(self) -> int:
         return next(iter(self.tensors.values())).shape[0]
+
+    def gradients(self) -> list[Tensor]:
+        """Of all parameters; zeros where nothing depended on one."""
+        for tensor in self.tensors.values():
+            if tensor.grad is None:
+                tensor.grad = torch.zeros_like(tensor)
+        return [tensor.grad for tensor in self.tensors.values() if tensor.grad is not None]
 
     def set_rate(self, name: str, rate: float) -> None:
         next(g for g in self.adam.param_groups if g["name"] == name)["lr"] = rate

@@ -212,7 +212,11 @@ class _Runner:
         history = read_manifest(folder).get("history") or [{}]
         before, now = history[-1].get("options", {}), stage.options
         changed = [f"{k} {before.get(k)} -> {now.get(k)}" for k in {**before, **now} if before.get(k) != now.get(k)]
-        otherwise = "it was ended early" if history[-1].get("ended_early") else "its input, a file that it reads, the seed or its version changed"
+        otherwise = (
+            "it was ended early"
+            if history[-1].get("ended_early")
+            else "its input, a file it reads, seed or version changed"
+        )
         what = ", ".join(changed) or otherwise
         self.emit(Note(f"{folder.name}: computed again ({what}); the earlier result stays until the new one is ready"))
 

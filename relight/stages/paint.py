@@ -49,8 +49,8 @@ class Paint(Stage):
     """Words of the prior's vocabulary: a pattern, colours or metals, finishes: "bricks red matte grey".  Empty: what
     the prior likes."""
     reference: str = ""
-    """A photograph of a flat surface, seen from straight ahead, that the mesh should look to be made of; a path from the scene
-    file."""
+    """A photograph of a flat surface, seen from straight ahead, that the mesh should look to be made of; a path
+    from the scene file."""
     reference_weight: float = 4.0
     """Of the distance of patches from the reference's."""
     iterations: int = 300

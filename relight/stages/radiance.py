@@ -15,6 +15,7 @@ from relight.fit.evaluate import evaluate, means
 from relight.fit.losses import normal_consistency, photometric
 from relight.fit.moments import moments, restore_moments
 from relight.fit.parameters import Parameters
+from relight.fit.world import ALONE, World
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -23,7 +24,8 @@ from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer, render
 from relight.scene import Points, Scene
 from relight.stages.base import Checkpoint, Job, Stage
-from relight.views import Photo, Views
+from relight.stages.together import followed
+from relight.views import Photo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,9 @@ class Radiance(Stage):
     """Fit a small rigid motion of every training camera."""
     coarse_until: float = 0.4
     """Share of the iterations fitted at reduced resolution (1/4, then 1/2 of the side), which is quick and steady."""
+    processes: int = 1
+    """Processes that fit together, each with a photograph of its own in every step: a GPU each on CUDA.  Rates follow
+    Grendel-GS (arXiv 2406.18533).  For several GPUs; on a CPU one process uses all cores already."""
     rate_means: float = 1.6e-4
     """Learning rate of positions, scene radii a step, falling exponentially to a hundredth (3DGS)."""
     rate_scales: float = 5e-3
@@ -112,37 +117,44 @@ class Radiance(Stage):
             "grow_gradient": any_size, "grow_small": any_size, "prune_opacity": share, "refine_start": share,
             "refine_stop": share, "refine_every": (1, math.inf), "reset_every": any_size, "mcmc_growth": any_size,
             "mcmc_noise": any_size, "opacity_weight": any_size, "scale_weight": any_size, "coarse_until": share,
-            "normal_weight": any_size, "normal_start": share,
+            "normal_weight": any_size, "normal_start": share, "processes": (1, 1024),
             **{name: any_size for name in self.__dataclass_fields__ if name.startswith("rate_")},
         })  # fmt: skip
 
     def run(self, scene: Scene, job: Job) -> Scene:
         """Raises MissingPartError without views or points."""
-        if scene.views is None or len(scene.views.train) == 0:
-            raise MissingPartError("radiance: the scene has no training views")
-        if scene.points is None or len(scene.points.positions) == 0:
-            raise MissingPartError("radiance: the scene has no points to start from")
-        return _Fit(self, scene, scene.views.train, scene.points, job).run()
+        return _Fit(self, scene, job).run()
+
+    def follow(self, scene: Scene, job: Job, world: World) -> None:
+        """See `together.Follows`."""
+        _Fit(self, scene, job).steps(world)
 
 
 class _Fit:
     """The state of one fit."""
 
-    def __init__(self, options: Radiance, scene: Scene, views: Views, points: Points, job: Job):
-        self.options, self.scene, self.views, self.job = options, scene, views, job
+    def __init__(self, options: Radiance, scene: Scene, job: Job):
+        if scene.views is None or len(scene.views.train) == 0:
+            raise MissingPartError("radiance: the scene has no training views")
+        if scene.points is None or len(scene.points.positions) == 0:
+            raise MissingPartError("radiance: the scene has no points to start from")
+        self.options, self.scene, self.views, self.job = options, scene, scene.views.train, job
+        # Photographs a step, of which this process takes one.
+        self.batch = options.processes
         self.radius = scene.frame.radius
         self.rasterizer = create_rasterizer(job.backend, job.device)
         self.raster = RasterOptions.for_extent(self.radius)
         # Random numbers are drawn on the CPU, so that a seed means the same everywhere.
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = job.device
-        self.parameters = Parameters(self._initial(points), self._rates())
+        betas = (0.9**self.batch, 0.999**self.batch)
+        self.parameters = Parameters(self._initial(scene.points), self._rates(), betas)
         self.density = self._density()
         self.order = torch.empty(0, dtype=torch.long)
         self.filter: Tensor | None = None
         # One row a photograph: motion (6), exposure gain logarithms (3), offsets (3).
-        self.per_view = torch.zeros(len(views), 12, device=self.device, requires_grad=True)
-        self.view_adam = torch.optim.Adam([self.per_view], lr=1.0)
+        self.per_view = torch.zeros(len(self.views), 12, device=self.device, requires_grad=True)
+        self.view_adam = torch.optim.Adam([self.per_view], lr=1.0, betas=betas)
         self.step = 0
         self.quality = 0.0
         if job.restored is not None:
@@ -171,7 +183,7 @@ class _Fit:
 
     def _rates(self) -> dict[str, float]:
         o = self.options
-        return {
+        rates = {
             "means": o.rate_means * self.radius,
             "quats_wxyz": o.rate_quats,
             "log_scales": o.rate_scales,
@@ -179,25 +191,41 @@ class _Fit:
             "sh_constant": o.rate_sh,
             "sh_rest": o.rate_sh / 20,
         }
+        return {name: rate * math.sqrt(self.batch) for name, rate in rates.items()}
 
     def _density(self) -> AdaptiveDensity | MarkovChainDensity:
         o = self.options
         schedule = Schedule(
-            round(o.refine_start * o.iterations), round(o.refine_stop * o.iterations), o.refine_every, o.max_gaussians
-        )
+            round(o.refine_start * o.iterations), round(o.refine_stop * o.iterations), o.refine_every, o.max_gaussians,
+            self.batch,
+        )  # fmt: skip
         if o.density == "mcmc":
             return MarkovChainDensity(schedule, o.prune_opacity, o.mcmc_growth, o.mcmc_noise)
         return AdaptiveDensity(schedule, self.radius, o.grow_gradient, o.grow_small, o.prune_opacity, o.reset_every)
 
     def run(self) -> Scene:
+        if self.batch == 1:
+            self.steps(ALONE)
+        else:
+            with followed(self.options, self.batch, self.scene, self.job, self._checkpoint()) as world:
+                self.steps(world)
+        result = self._scene()
+        scores = means(evaluate(result, self.rasterizer))
+        total = self.options.iterations
+        self.job.report(self.step, total, {f"test_{k}": v for k, v in scores.items()} or None, scene=result)
+        return result
+
+    def steps(self, world: World) -> None:
+        """Up to the last one, or to when it is enough."""
+        self.world = world
         total = self.options.iterations
         while self.step < total:
             loss, error = self._one_step()
             # Smoothed over about 50 photographs; from the squared error, so that it is a PSNR of something.
             self.quality = error if self.quality == 0 else 0.98 * self.quality + 0.02 * error
-            self.step += 1
+            self.step = min(self.step + self.batch, total)
             metrics = None
-            if self.step % 50 == 0 or self.step == total:
+            if self.step % 50 < self.batch or self.step == total:
                 psnr = -10 * math.log10(max(self.quality, 1e-10))
                 metrics = {"loss": loss, "train_psnr": psnr, "gaussians": float(len(self.parameters))}
             self.job.report(self.step, total, metrics, scene=self._scene() if metrics else None)
@@ -205,16 +233,12 @@ class _Fit:
                 self.job.checkpoint(self._checkpoint())
             if self.step < total and self.job.enough():
                 break
-        result = self._scene()
-        scores = means(evaluate(result, self.rasterizer))
-        self.job.report(self.step, total, {f"test_{k}": v for k, v in scores.items()} or None, scene=result)
-        return result
 
     def _one_step(self) -> tuple[float, float]:
         o, share = self.options, self.step / self.options.iterations
-        if len(self.order) == 0:
-            self.order = torch.randperm(len(self.views), generator=self.generator)
-        index, self.order = int(self.order[0]), self.order[1:]
+        while len(self.order) < self.batch:
+            self.order = torch.cat([self.order, torch.randperm(len(self.views), generator=self.generator)])
+        index, self.order = int(self.order[self.world.rank]), self.order[self.batch :]
         scale = 1.0 if share >= o.coarse_until else (0.25 if share < 0.35 * o.coarse_until else 0.5)
         photo, camera = self.views.photo(index, scale).to(self.device), self._camera(index, scale)
         self._keep_filter()
@@ -237,13 +261,23 @@ class _Fit:
         if o.exposure:
             loss = loss + 0.01 * self.per_view[index, 6:].square().sum()
         loss.backward()
-        self.parameters.set_rate("means", o.rate_means * self.radius * 0.01**share)
-        self.density.after_backward(self.parameters, image.statistics, camera.width, camera.height)
+        self._share_gradients()
+        self.parameters.set_rate("means", self._rates()["means"] * 0.01**share)
+        self.density.after_backward(self.parameters, image.statistics, camera.width, camera.height, self.world)
         self.parameters.step()
         self._step_views()
-        self.density.after_step(self.step + 1, self.parameters, self.generator)
+        self.density.after_step(self.step + self.batch, self.parameters, self.generator)
         error = (found.detach() - expected).square()
         return float(loss.detach()), float(error.mean() if photo.mask is None else error[:, photo.mask].mean())
+
+    def _share_gradients(self) -> None:
+        """Of Gaussians the mean over the batch; of a photograph its own, which no other has."""
+        if self.batch > 1:
+            gradients = self.parameters.gradients()
+            own = [] if self.per_view.grad is None else [self.per_view.grad]
+            self.world.add([*gradients, *own])
+            for gradient in gradients:
+                gradient /= self.batch
 
     def _camera(self, index: int, scale: float) -> Camera:
         camera = self.views.camera(index, scale).to(self.device)
@@ -269,12 +303,12 @@ class _Fit:
 
     def _target(self, photo: Photo) -> tuple[Tensor, Tensor | None]:
         """(H, W, 3) and the background to render over."""
+        background = torch.full((3,), 1.0 if self.options.background == "white" else 0.0)
+        # In a batch each process draws the same numbers, whatever photograph it has.
+        if self.options.background == "random" and (photo.alpha is not None or self.batch > 1):
+            background = torch.rand(3, generator=self.generator)
         if photo.alpha is None:
             return photo.rgb, None
-        if self.options.background == "random":
-            background = torch.rand(3, generator=self.generator)
-        else:
-            background = torch.full((3,), 1.0 if self.options.background == "white" else 0.0)
         background = background.to(self.device)
         return photo.rgb * photo.alpha[..., None] + background * (1 - photo.alpha[..., None]), background
 
@@ -298,7 +332,7 @@ class _Fit:
 
     def _keep_filter(self) -> None:
         """Renew the 3D filter where density control or time has made it stale."""
-        stale = self.filter is None or len(self.filter) != len(self.parameters) or self.step % 100 == 0
+        stale = self.filter is None or len(self.filter) != len(self.parameters) or self.step % 100 < self.batch
         if self.options.filter_3d and stale:
             self.filter = self._resolvable()
 

@@ -83,9 +83,8 @@ def test_files_of_options_are_relative_to_what_names_them(load, tmp_path, monkey
     text = READ + "    table: table.txt\n"
     read = load(text + "    prior: prior.safetensors\n", name="sub/a.yaml").stages[0].options
     assert read == {"table": str(tmp_path / "sub/table.txt"), "prior": str(tmp_path / "sub/prior.safetensors")}
-    assert load(text + "    prior: known\n", name="sub/a.yaml").stages[0].options["prior"] == "known", "a word is a name"
-    assert load(text + "    prior: ./known\n", name="sub/a.yaml").stages[0].options["prior"] == str(tmp_path / "sub/known")
-    assert load(text + "    prior: hub/model\n", name="sub/a.yaml").stages[0].options["prior"] == "hub/model"
+    for prior, meant in {"known": "known", "./known": str(tmp_path / "sub/known"), "hub/model": "hub/model"}.items():
+        assert load(f"{text}    prior: {prior}\n", name="sub/a.yaml").stages[0].options["prior"] == meant
     monkeypatch.chdir(tmp_path / "here")
     config = load_config("../sub/a.yaml", ["read.table=table.txt"])
     assert config.stages[0].options["table"] == str(tmp_path / "here/table.txt")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from relight.errors import RelightError
-from relight.export.clips import FilmParts, open_clip
+from relight.export.clips import Clip, FilmParts, open_clip
 from relight.export.images import write_film
 
 RATE = Fraction(30000, 1001)
@@ -67,6 +67,32 @@ def test_parts_are_put_together_with_sound_and_go_on_where_they_stopped(film, tm
     assert numbers(out) == list(range(20)) and not again.folder.exists()
     made = open_clip(out)
     assert made.sound and made.fps == RATE and made.count == 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'film.mp4'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfilm.mp4\n#EXT-X-ENDLIST\n",
+    ],
+    ids=["list", "playlist"],
+)
+def test_a_film_that_names_other_files_is_not_read(film, tmp_path, text):
+    for name in ("a.mp4", "a.m3u8"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(RelightError, match="no film that ffmpeg can read"):
+            open_clip(tmp_path / name)
+        with pytest.raises(RelightError, match="no frame of it can be read"):
+            list(Clip(tmp_path / name, RATE, 1.0, 48).frames())
+
+
+def test_claims_of_films_are_refused(film, monkeypatch):
+    monkeypatch.setattr("relight.export.clips.MAX_PIXELS", 48 * 63)
+    with pytest.raises(RelightError, match="no frame of it can be read"):
+        list(Clip(film, RATE, 1.0, 48).frames())
+    monkeypatch.setattr("relight.export.clips.MAX_FPS", 20)
+    with pytest.raises(RelightError, match="frames a second"):
+        open_clip(film)
 
 
 def test_mistakes(film, tmp_path):

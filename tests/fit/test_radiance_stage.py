@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from relight.errors import MissingPartError
+from relight.errors import MissingPartError, RelightError
 from relight.export.images import write_image
 from relight.fit.evaluate import evaluate, means
-from relight.fit.losses import normal_consistency
+from relight.fit.losses import normal_consistency, photometric
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -21,7 +24,7 @@ from relight.geometry.transforms import rigid_from_twist
 from relight.render.splats import create_rasterizer, render
 from relight.scene import Frame, Points, Scene
 from relight.stages.base import Interrupted
-from relight.stages.radiance import Radiance
+from relight.stages.radiance import Radiance, _Fit
 from relight.testing.job import MemoryJob
 from relight.views import View, Views
 
@@ -196,3 +199,88 @@ def test_missing_parts_are_named(capture, tmp_path):
         Radiance().run(replace(capture, points=None), MemoryJob(tmp_path))
     with pytest.raises(MissingPartError, match="views"):
         Radiance().run(replace(capture, views=None), MemoryJob(tmp_path))
+
+
+TOGETHER: dict[str, Any] = {
+    "processes": 2, "iterations": 60, "max_gaussians": 300, "refine_every": 10, "filter_3d": True, "exposure": True,
+    "refine_cameras": True,
+}  # fmt: skip
+
+
+def test_the_first_step_of_two_processes_is_along_the_mean_gradient(capture, tmp_path):
+    """Adam's first step is rate x sign of the gradient: the mean over two photographs of gradients taken alone."""
+    options: dict[str, Any] = {"max_gaussians": 200, "sh_degree": 0, "background": "black", "coarse_until": 0.0}
+    stage = Radiance(iterations=2, processes=2, **options)
+    found = stage.run(capture, MemoryJob(tmp_path)).gaussians
+    alone = _Fit(Radiance(iterations=2, **options), capture, MemoryJob(tmp_path))
+    before = {name: value.detach().clone() for name, value in alone.parameters.tensors.items()}
+    order = torch.randperm(12, generator=alone.generator)
+    total = {name: torch.zeros_like(value) for name, value in before.items()}
+    for index in order[:2]:
+        photo, camera = alone.views.photo(int(index)), alone.views.camera(int(index))
+        target, background = alone._target(photo)
+        image = render(alone.rasterizer, alone._gaussians(0), camera, options=alone.raster, background=background)
+        loss = photometric(image.color.permute(2, 0, 1), target.permute(2, 0, 1), stage.dssim_weight, photo.mask)
+        loss = loss + stage.opacity_weight * torch.sigmoid(alone.parameters["logit_opacity"]).mean()
+        loss = loss + stage.scale_weight * alone.parameters["log_scales"].exp().mean() / alone.radius
+        loss.backward()
+    for name, tensor in alone.parameters.tensors.items():
+        if tensor.grad is not None:
+            total[name] = tensor.grad / 2
+    assert found is not None
+    for name, rate in alone._rates().items():
+        if name in ("means", "log_scales", "logit_opacity"):
+            moved, clear = getattr(found, name) - before[name], total[name].abs() > 1e-6
+            assert clear.float().mean() > 0.5
+            expected = -math.sqrt(2) * rate * total[name].sign()
+            torch.testing.assert_close(moved[clear], expected[clear], rtol=1e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("density", ["default", pytest.param("mcmc", marks=pytest.mark.slow)])
+def test_two_processes_fit_and_go_on_after_an_interruption(capture, tmp_path, density):
+    stage = Radiance(density=density, **TOGETHER)
+    job = MemoryJob(tmp_path)
+    whole = stage.run(capture, job).gaussians
+    assert [step for step, _, _ in job.reports[:3]] == [2, 4, 6], "a step counts its photographs"
+    assert job.metrics["test_psnr"] > 15
+    first = MemoryJob(tmp_path, stop_at=33)
+    with pytest.raises(Interrupted):
+        stage.run(capture, first)
+    assert first.saved is not None and first.saved.step == 34
+    again = stage.run(capture, MemoryJob(tmp_path, restored=first.saved)).gaussians
+    assert whole is not None and again is not None
+    for name, value in whole.tensors().items():
+        assert torch.equal(value, again.tensors()[name]), name
+
+
+class Killing(MemoryJob):
+    """Kills all followers after a few steps."""
+
+    def report(self, step: int, *rest: Any, **more: Any) -> None:
+        super().report(step, *rest, **more)
+        if step == 10:
+            for pid in followers():
+                os.kill(pid, signal.SIGKILL)
+
+
+def followers() -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "stages.together"], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_fit_with_its_reason(capture, tmp_path):
+    with pytest.raises(RelightError, match="1 of 2 died"):
+        Radiance(**TOGETHER).run(capture, Killing(tmp_path))
+    assert followers() == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "when"), [("safetensors", "could not start"), ("scipy", "1 of 2 died")])
+def test_a_process_that_fails_says_why(capture, tmp_path, monkeypatch, module, when):
+    """One before it is ready, one after."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / f"{module}.py").write_text("raise ImportError('this is a joke')")
+    with pytest.raises(RelightError, match=rf"{when}(.|\n)*joke"):
+        Radiance(**TOGETHER).run(capture, MemoryJob(tmp_path))
+    assert followers() == []

@@ -128,7 +128,9 @@ class Geometry:
     @cached_property
     def rays(self) -> Tracer:
         """What casts shadows."""
-        return self.tracer if self.tracer is not None else DepthTracer(self)
+        if self.tracer is not None:
+            return self.tracer
+        return DepthTracer(self.camera, torch.where(self.mask, self.depth, math.inf), self.radius)
 
     @cached_property
     def open(self) -> Tensor:
@@ -162,20 +164,20 @@ def of_splat(buffer: GBuffer, camera: Camera, proxy: Proxy | None = None) -> Geo
 class DepthTracer:
     """A `Tracer` of what one depth map shows, by steps along it; things are `THICK` and nothing is outside the picture.
 
-    Everything behind what is seen, and everything beside the picture, casts no shadow.
+    depth: (H, W) along +z, infinity where nothing is.  radius: of what is shown; both in world units.  Everything
+    behind what is seen, and everything beside the picture, casts no shadow.
     """
 
-    def __init__(self, geometry: Geometry):
-        self.geometry = geometry
-        self.step = geometry.radius / STEPS
-        self.depth = torch.where(geometry.mask, geometry.depth, math.inf)
+    def __init__(self, camera: Camera, depth: Tensor, radius: float):
+        self.camera, self.depth, self.radius = camera, depth, radius
+        self.step = radius / STEPS
 
     def occluded(self, origins: Tensor, directions: Tensor, far: Tensor) -> Tensor:
         """See `Tracer.occluded`."""
-        camera, geometry = self.geometry.camera, self.geometry
+        camera = self.camera
         rotation = camera.world_from_camera[:3, :3]
         here, way = (origins - camera.position) @ rotation, directions @ rotation
-        height, width = geometry.size
+        height, width = self.depth.shape
         # A pixel's depth is that of its middle: on slopes the ray has to clear what the pixel covers.
         pixel = here[:, 2] / min(camera.fx, camera.fy)
         start = (LIFT * self.step + 1.5 * pixel)[:, None] * way
@@ -190,7 +192,7 @@ class DepthTracer:
             y = (place[:, 1] / z.clamp_min(1e-6) * camera.fy + camera.cy).floor().long()
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height) & (z > 0) & (length < far)
             behind = z - self.depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
-            met = inside & (behind > 0.5 * self.step + pixel) & (behind < THICK * geometry.radius)
+            met = inside & (behind > 0.5 * self.step + pixel) & (behind < THICK * self.radius)
             hit[left[met]] = True
             # What left the picture doesn't return, and nothing is before all that is seen.
             on = inside & ~met & ((z > nearest) | (way[:, 2] > 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -76,8 +75,6 @@ class Windows:
             tail = made[self.step :]
             held, first = [*held[self.step :], *fresh], first + self.step
             del made, fresh
-            # Shapes and their tracers name each other, and the collector doesn't see how large they are.
-            gc.collect()
 
 
 def _faded(old: Tensor, new: Tensor, i: int, overlap: int) -> Tensor:

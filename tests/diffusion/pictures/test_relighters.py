@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -258,3 +260,17 @@ def test_the_shape_of_a_splat():
     assert float(degrees(shape.normal, unit(shape.position))[shape.mask].median()) < 8
     # Nothing stands in a ball's way above its own horizon, and half of the sky is below.
     assert float(shape.open.mean()) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_geometry_is_gone_when_nobody_holds_it():
+    """Without the collector, which doesn't see how large the maps of films' frames are."""
+    gc.disable()
+    try:
+        geometry = estimated(torch.rand(24, 24, 3), torch.ones(24, 24, dtype=torch.bool))
+        assert geometry.rays is geometry.rays  # kept
+        assert geometry.open.shape[0] == int(geometry.mask.sum())
+        gone = weakref.ref(geometry)
+        del geometry
+        assert gone() is None
+    finally:
+        gc.enable()
