@@ -264,6 +264,12 @@ def integrated(normal: Tensor, mask: Tensor, camera: Camera) -> Tensor:
     return (1 + depth - middle).clamp_min(0.05)
 
 
+def resized_inside(picture: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """(*size, C) of (H, W, C), without what is beside the (H, W) bool mask; about 0 where none of it is."""
+    share = mask[..., None].float()
+    return resized(picture * share, *size) / resized(share, *size).clamp_min(1e-3)
+
+
 def flow(one: Geometry, two: Geometry, tolerance: float = 0.01) -> tuple[Tensor, Tensor]:
     """(H, W, 2) where in the picture of `two` (x, y pixels) the points are that `one` shows, and (H, W) bool whether
     `two` shows them, too.  Exact, of a scene that doesn't move.  tolerance: of depth, relative.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.pictures.detail import FLOOR, MOST
-from relight.diffusion.pictures.geometry import Geometry, looked_up
+from relight.diffusion.pictures.geometry import Geometry, looked_up, resized_inside
 from relight.diffusion.pictures.hints import matte
 from relight.diffusion.pictures.relighters import ALBEDO, Painter, Shown, box, full_size, rays
 from relight.diffusion.video.attention import consistent
@@ -101,10 +101,7 @@ def shrunk(painted: Tensor, shown: Sequence[Shown], smaller: Sequence[Shown]) ->
     size = smaller[0].geometry.size
     if tuple(painted.shape[1:3]) == size:
         return painted
-    masks = [one.geometry.mask[..., None].float() for one in shown]
-    return torch.stack(
-        [resized(p * m, *size) / resized(m, *size).clamp_min(1e-3) for p, m in zip(painted, masks, strict=True)]
-    )
+    return torch.stack([resized_inside(p, one.geometry.mask, size) for p, one in zip(painted, shown, strict=True)])
 
 
 def hint(shown: Shown) -> Tensor:
