@@ -2,10 +2,10 @@
 
     python -m benchmarks.soak [--kills 100] [--fits 3]
 
-A kill comes within half of the time that a fit takes, so that it dies several times before it is done: at start-up,
-while it fits, saves, and moves its results.  After each, the same command goes on.  What is held against it: a finished
-stage that is computed again, a checkpoint that goes back, and at the end other files or another number of steps than
-those of a fit that nobody killed.
+A quarter of the kills come while a process starts; the others once it has saved something new, or finished a stage, and
+a random while after: as it fits, saves, and moves its results.  After each, the same command goes on.  What is held
+against it: a finished stage that is computed again, a checkpoint that goes back, and at the end other files or another
+number of steps than those of a fit that nobody killed.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 from benchmarks.record import record
-from benchmarks.viewer_client import Client
+from benchmarks.viewer_client import WatchedFit
 from relight.errors import DataError
 from relight.scene_io import load_scene, read_tensors
 
@@ -34,63 +31,15 @@ stages:
   - radiance: {{iterations: {steps}, max_gaussians: 3000, initial_gaussians: 2000}}
   - compress: {{count: 1500, iterations: 20, polish: 20, views: 2, cameras: 4, view_size: 64}}
 """
-LIFE = 0.5
-"""Of the time of a fit that nobody kills: what a process lives at most, if it is to be killed."""
-PATIENCE = 900
-"""Seconds for what nobody kills."""
+EARLY = 0.25
+"""Share of the kills that come at the start: within `START` seconds."""
+START = 10.0
+LATER = 0.05
+"""Of the time of a fit that nobody kills: within which the others come, after something new was saved."""
 
 
-class Fit:
-    """One process of `relight fit --view`, with a client that moves all the time."""
-
-    def __init__(self, scene: Path, run: Path):
-        command = [sys.executable, "-m", "relight", "fit", str(scene), f"output={run}", "--view", "--port", "18080"]
-        command += ["--checkpoint-every", "2"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.lines: list[str] = []
-        self.finished, self.pictures = threading.Event(), 0
-        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._read, self._look)]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self) -> None:
-        for line in self.process.stdout or ():
-            self.lines.append(line)
-            if "the viewer goes on" in line:
-                self.finished.set()
-        self.finished.set()
-
-    def _look(self) -> None:
-        while self.process.poll() is None:
-            port = next((m[1] for line in self.lines if (m := re.search(r"localhost:(\d+)", line))), None)
-            if port is None:
-                time.sleep(0.1)
-                continue
-            try:
-                with Client(int(port), (160, 120)) as client:
-                    for turn in range(10**6):
-                        client.move(0.1 * turn)
-                        time.sleep(0.3)
-                        self.pictures = len(client.arrivals)
-            except Exception:  # the server was killed, which is what this is about
-                time.sleep(0.1)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self._end()
-
-    def complete(self) -> bool:
-        """Wait for the result, then Ctrl-C."""
-        self.finished.wait(PATIENCE)
-        running = self.process.poll() is None
-        self.process.send_signal(signal.SIGINT)
-        self._end()
-        return running
-
-    def _end(self) -> None:
-        self.process.wait()
-        for thread in self._threads:
-            thread.join()
+def _fit(scene: Path, run: Path) -> WatchedFit:
+    return WatchedFit(scene, f"output={run}", "--checkpoint-every", "2")
 
 
 def files(run: Path) -> set[str]:
@@ -119,6 +68,14 @@ def losses(before: tuple[dict[str, int], dict[str, int]], after: tuple[dict[str,
     ]
 
 
+def _new(fit: WatchedFit, run: Path, before: tuple[dict[str, int], dict[str, int]]) -> bool:
+    """Wait until something is on disk that was not; whether all is finished."""
+    while not fit.finished.wait(0.1):
+        if state(run) != before:
+            return False
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
@@ -131,14 +88,20 @@ def main() -> None:
         scene = folder / "soak.yaml"
         scene.write_text(SCENE.format(capture=SAMPLE.parent, steps=STEPS))
         begun = time.perf_counter()
-        if not Fit(scene, folder / "whole").complete():
+        if not _fit(scene, folder / "whole").complete():
             raise SystemExit("the fit that nobody kills failed")
         whole, expected = time.perf_counter() - begun, files(folder / "whole")
-        while done < options.kills or fits < options.fits:
+        while (done < options.kills or fits < options.fits) and len(lost) < 10:
             run = folder / f"{fits}"
-            before, fit = state(run), Fit(scene, run)
-            life = generator.uniform(0.01, LIFE) * whole if done < options.kills else PATIENCE
-            if fit.finished.wait(life):
+            before, fit = state(run), _fit(scene, run)
+            kill = done < options.kills
+            if kill and generator.random() < EARLY:
+                finished = fit.finished.wait(generator.uniform(0, START))
+            elif kill:
+                finished = _new(fit, run, before) or fit.finished.wait(generator.uniform(0, LATER * whole))
+            else:
+                finished = True
+            if finished:
                 fits += 1
                 if not fit.complete():
                     lost.append(f"fit {fits} failed: {''.join(fit.lines[-5:])}")

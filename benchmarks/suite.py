@@ -74,6 +74,7 @@ SUITE: tuple[Small, ...] = (
 )
 ELSEWHERE = {
     "real_relit, captures, relightable_ablation, mesh_known, prior_views": "fits of half an hour and more",
+    "tutorial": "a quarter of an hour",
     "splat_scaling, splat_memory": "a million Gaussians: minutes and gigabytes",
     "three_js, spark, headless": "a browser and packages of npm",
     "shading_speed": "Mitsuba 3, Open3D and trimesh with Embree",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+import signal
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -121,6 +125,61 @@ def _width(jpeg: bytes) -> int:
             return int.from_bytes(jpeg[at + 7 : at + 9], "big")
         at += 2 + length
     return 0
+
+
+class WatchedFit:
+    """One process of `relight fit --view`, with a client that moves all the time."""
+
+    PATIENCE = 1800
+    """Seconds for what nobody kills."""
+
+    def __init__(self, scene: Path, *words: str):
+        command = [sys.executable, "-m", "relight", "fit", str(scene), *words, "--view", "--port", "18080"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.lines: list[str] = []
+        self.finished, self.pictures = threading.Event(), 0
+        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._read, self._look)]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
+            self.lines.append(line)
+            if "the viewer goes on" in line:
+                self.finished.set()
+        self.finished.set()
+
+    def _look(self) -> None:
+        while self.process.poll() is None:
+            port = next((m[1] for line in self.lines if (m := re.search(r"localhost:(\d+)", line))), None)
+            if port is None:
+                time.sleep(0.1)
+                continue
+            try:
+                with Client(int(port), (160, 120)) as client:
+                    for turn in range(10**6):
+                        client.move(0.1 * turn)
+                        time.sleep(0.3)
+                        self.pictures = len(client.arrivals)
+            except Exception:  # the server was killed, which is what this is about
+                time.sleep(0.1)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._end()
+
+    def complete(self) -> bool:
+        """Wait for the result, then Ctrl-C."""
+        self.finished.wait(self.PATIENCE)
+        running = self.process.poll() is None
+        self.process.send_signal(signal.SIGINT)
+        self._end()
+        return running
+
+    def _end(self) -> None:
+        self.process.wait()
+        for thread in self._threads:
+            thread.join()
 
 
 def main() -> None:
