@@ -17,9 +17,9 @@ import torch
 from benchmarks.record import PICTURES
 from benchmarks.relightable import folder_of
 from relight.cli import main
-from relight.diffusion.pictures.upscale import resized
 from relight.export.images import write_image
 from relight.images import read_image
+from relight.resize import bicubic
 
 LIGHTS = ("kiara_1_dawn", "autoshop_01", "dancing_hall")
 
@@ -30,7 +30,7 @@ def over_grey(path: Path, size: int) -> torch.Tensor:
     rgb = (
         seen.rgb if seen.alpha is None else torch.lerp(torch.full_like(seen.rgb, 0.93), seen.rgb, seen.alpha[..., None])
     )
-    return resized(rgb.permute(2, 0, 1)[None], (size, size))[0].permute(1, 2, 0)
+    return bicubic(rgb.permute(2, 0, 1)[None], (size, size))[0].clamp(0, 1).permute(1, 2, 0)
 
 
 def drawn(run: Path, folder: Path, size: int, *how: str) -> list[Path]:

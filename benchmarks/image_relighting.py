@@ -24,7 +24,7 @@ from benchmarks.record import record
 from relight.data.environments import load_environment
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.procedural.environments import environment
-from relight.diffusion.pictures.geometry import Geometry, from_maps, resized
+from relight.diffusion.pictures.geometry import Geometry, from_maps
 from relight.diffusion.pictures.lumos.light_fit import light_of
 from relight.diffusion.pictures.lumos.scores import angle, likeness, means
 from relight.diffusion.pictures.lumos.shots import Shot, Stage
@@ -41,6 +41,7 @@ from relight.export.images import write_image
 from relight.geometry.camera import Camera
 from relight.images import read_image
 from relight.render.monte_carlo import FastMonteCarlo
+from relight.resize import resized
 from relight.shading.color import srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.surface import Surface

@@ -19,10 +19,10 @@ from torch import Generator, Tensor
 from benchmarks.prior_material import HELD_OUT, scores
 from benchmarks.record import record
 from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import lights
 from relight.diffusion.own.procedural.frames import Light, frames, pool, surface_of
 from relight.diffusion.own.procedural.views import Views, draw
 from relight.diffusion.own.tasks import condition_maps
-from relight.diffusion.own.train import lights
 from relight.diffusion.pictures.hints import Seen, radiance_hints, shown
 from relight.diffusion.protocol import Condition
 from relight.diffusion.score.distillation import ScoreDistillation

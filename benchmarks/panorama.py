@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks import DATA
 from benchmarks.record import record
 from relight.data.environments import load_environment
-from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized
+from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized_map
 from relight.diffusion.surroundings.light_edit import LightEdit, find_lights, solid_angles
 from relight.diffusion.surroundings.panorama import KEY, DiffusionPanorama, PanoramaEstimator
 from relight.diffusion.surroundings.sphere_metrics import SPHERES, ConstantMean, MirroredCrop, peak, sphere_scores
@@ -109,7 +109,7 @@ def real_maps() -> dict[str, Tensor]:
     paths = sorted(folder.glob("*/*.hdr"))
     if not paths:
         raise SystemExit(f"{folder}: no panoramas; set RELIGHT_DATA")
-    return {path.stem: resized(load_environment(path).radiance, 128) for path in paths}
+    return {path.stem: resized_map(load_environment(path).radiance, 128) for path in paths}
 
 
 def crop(radiance: Tensor, turn: float, fov: float) -> tuple[Tensor, Tensor, Frame]:

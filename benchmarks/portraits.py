@@ -25,7 +25,7 @@ from benchmarks.record import PICTURES, record
 from relight.data.environments import load_environment
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.lumos.light_fit import light_of
 from relight.diffusion.pictures.lumos.scores import angle, likeness, means
 from relight.diffusion.pictures.lumos.shots import Shot
@@ -44,6 +44,7 @@ from relight.diffusion.surroundings.panorama import DiffusionPanorama
 from relight.export.images import write_image
 from relight.images import read_image
 from relight.render.monte_carlo import FastMonteCarlo
+from relight.resize import resized
 from relight.shading.color import linear_to_srgb, luminance
 from relight.shading.environment import Environment
 

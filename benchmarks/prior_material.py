@@ -17,10 +17,10 @@ from torch import Generator, Tensor
 from benchmarks.record import record
 from relight.diffusion.own.batches import material_picture
 from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import lights
 from relight.diffusion.own.procedural.frames import Frames, frames, pool
 from relight.diffusion.own.procedural.views import draw
 from relight.diffusion.own.tasks import condition_maps
-from relight.diffusion.own.train import lights
 from relight.diffusion.protocol import Condition
 
 HELD_OUT = 999_999

@@ -43,6 +43,7 @@ from relight.images import image_size, read_image
 from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit import Relit
 from relight.render.splats import create_rasterizer
+from relight.resize import averaged
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
@@ -242,7 +243,7 @@ def _rgb(path: Path, like: Tensor) -> Tensor:
     rgb = read_image(path).rgb
     if rgb.shape[:2] == like.shape:
         return rgb
-    return torch.nn.functional.interpolate(rgb.permute(2, 0, 1)[None], like.shape, mode="area")[0].permute(1, 2, 0)
+    return averaged(rgb, *like.shape)
 
 
 def _over(rgb: Tensor, alpha: Tensor | None) -> Tensor:

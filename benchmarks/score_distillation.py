@@ -32,10 +32,10 @@ from benchmarks.prior_material import HELD_OUT, scores
 from benchmarks.record import record
 from relight.diffusion.own.batches import material_picture
 from relight.diffusion.own.prior import Prior
+from relight.diffusion.own.procedural.environments import lights
 from relight.diffusion.own.procedural.frames import frames, pool
 from relight.diffusion.own.procedural.views import draw
 from relight.diffusion.own.tasks import condition_maps
-from relight.diffusion.own.train import lights
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
 from relight.diffusion.score.distillation import ScoreDistillation
 from relight.diffusion.score.options import ScoreOptions

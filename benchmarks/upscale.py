@@ -25,15 +25,16 @@ from torch import Generator, Tensor
 from benchmarks import DATA
 from benchmarks.record import record
 from relight.diffusion.own.pairs import halved
+from relight.diffusion.own.procedural.environments import lights
 from relight.diffusion.own.procedural.frames import Frames, frames, pool
 from relight.diffusion.own.procedural.views import Views, draw
-from relight.diffusion.own.train import lights
 from relight.diffusion.pictures.decompose import guided_upsampling
-from relight.diffusion.pictures.upscale import Upscaler, bundled, resized
+from relight.diffusion.pictures.upscale import Upscaler, bundled
 from relight.export.images import write_image
 from relight.fit.evaluate import psnr
 from relight.fit.losses import mean_ssim
 from relight.images import read_image
+from relight.resize import bicubic
 
 CAPTURES = ("ngp_fox", "nerd_gold_cape", "strecha_fountain_p11")
 LONG = 448
@@ -42,9 +43,9 @@ HELD = 2001
 Way = Callable[[Tensor], Tensor]
 
 
-def bicubic(coarse: Tensor) -> Tensor:
-    """Twice the size."""
-    return resized(coarse, (2 * coarse.shape[2], 2 * coarse.shape[3]))
+def twice(coarse: Tensor) -> Tensor:
+    """Twice the size, bicubic."""
+    return bicubic(coarse, (2 * coarse.shape[2], 2 * coarse.shape[3])).clamp(0, 1)
 
 
 def lanczos(coarse: Tensor) -> Tensor:
@@ -80,7 +81,9 @@ def photographs(count: int) -> dict[str, list[Tensor]]:
 
 def _even(photo: Tensor) -> Tensor:
     scale = LONG / max(photo.shape[2:])
-    return resized(photo, (round(photo.shape[2] * scale / 16) * 16, round(photo.shape[3] * scale / 16) * 16))
+    return bicubic(photo, (round(photo.shape[2] * scale / 16) * 16, round(photo.shape[3] * scale / 16) * 16)).clamp(
+        0, 1
+    )
 
 
 def held_out(path: Path | None, count: int) -> Frames:
@@ -96,7 +99,7 @@ def materials(shown: Frames, upscaler: Upscaler) -> dict[str, dict[str, float]]:
     coarse, inside = halved(truth), halved(shown.mask) > 0.5
     ways = {
         "upscaler": upscaler(coarse, guide), "guided filter": guided_upsampling(coarse, guide),
-        "bicubic": bicubic(coarse),
+        "bicubic": twice(coarse),
     }  # fmt: skip
     out = {}
     for name, found in ways.items():
@@ -121,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     upscaler = Upscaler.load(arguments.weights)
-    ways: dict[str, Way] = {"upscaler": upscaler, "bicubic": bicubic, "lanczos": lanczos}
+    ways: dict[str, Way] = {"upscaler": upscaler, "bicubic": twice, "lanczos": lanczos}
     shown = held_out(arguments.views, arguments.count)
     sets: dict[str, list[Tensor]] = {
         "procedural photographs": list(halved(shown.photo).split(1)),
@@ -153,7 +156,7 @@ def main() -> None:
     if arguments.out is not None:
         for name in CAPTURES:
             sharp = sets[name][0][..., 100:196, 60:220]
-            row = [bicubic(halved(sharp)), upscaler(halved(sharp)), sharp]
+            row = [twice(halved(sharp)), upscaler(halved(sharp)), sharp]
             picture = torch.cat(row, 3)[0].permute(1, 2, 0).repeat_interleave(3, 0).repeat_interleave(3, 1)
             write_image(arguments.out / f"{name}.png", picture)
 

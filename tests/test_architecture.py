@@ -20,13 +20,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BASE = ("errors", "atomic", "vectors")
+BASE = ("errors", "atomic", "vectors", "resize")
 SCENE = (*BASE, "geometry", "shading", "images", "views", "scene")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "atomic": ("errors",),
     "plugins": ("errors",),
     "vectors": (),
+    "resize": (),
     "geometry": ("errors", "vectors"),
     "shading": ("errors", "vectors"),
     "images": ("errors", "shading"),
@@ -37,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "formats": (*BASE, "plugins", "geometry", "shading"),
     "data": (*SCENE, "plugins", "render", "formats"),
     "fit": (*SCENE, "plugins", "render", "diffusion"),
-    "diffusion": ("errors", "atomic", "vectors", "plugins", "geometry", "shading", "images", "render"),
+    "diffusion": (*BASE, "plugins", "geometry", "shading", "images", "render"),
     "compress": (*SCENE, "render", "fit", "formats"),
     "export": (*SCENE, "scene_io", "render", "fit", "plugins", "formats", "compress"),
     "stages": (
@@ -92,7 +93,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "imageio": (),
     "imageio_ffmpeg": ("export/images.py", "export/clips.py"),
     "kornia": (),
-    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/train.py"),
+    "matplotlib": ("export/report.py", "compress/curve.py", "diffusion/own/training.py"),
     "mitsuba": (),
     "nvdiffrast": ("render/backends/mesh_nvdiffrast.py",),
     "open3d": ("render/tracing.py",),

@@ -13,12 +13,12 @@ from relight.render.monte_carlo import FastMonteCarlo
 from relight.render.relit_mesh import RelitMesh, displayed
 from relight.scene import Scene
 from relight.shading.lights import Light
-from relight.shading.shade import Estimator, SplitSum, shade
+from relight.shading.shade import Estimator, SplitSum
 from relight.shading.surface import Surface
 
 from .display import LIT, MODES, Display
 from .lights import Lamps
-from .painter import CHUNK, SAMPLES, STEPS, Painter, Superseded, lobe, near_to_far, over
+from .painter import SAMPLES, STEPS, Painter, lobe, near_to_far, over, shaded
 
 TEXTURES = ("base_color", "roughness", "metallic", "normal")
 
@@ -85,15 +85,7 @@ class MeshPainter(Painter):
         """(H, W, 4) linear radiance, premultiplied, and alpha."""
         tracer = self.relit.tracer if display.lighting.shadows else None
 
-        def shaded(surface: Surface) -> Tensor:
-            surface = lobe(surface, mode)
-            out = torch.zeros_like(surface.normal)
-            for start in range(0, len(out), CHUNK):
-                if give_up():
-                    raise Superseded
-                some = slice(start, start + CHUNK)
-                seed = step * 4096 + start // CHUNK
-                out[some] = shade(surface[some], lights, estimator, tracer=tracer, seed=seed)
-            return out
+        def radiance(surface: Surface) -> Tensor:
+            return shaded(lobe(surface, mode), lights, estimator, tracer, step, give_up)
 
-        return render(self.relit.mesh, camera, self.relit.rasterizer, shaded)
+        return render(self.relit.mesh, camera, self.relit.rasterizer, radiance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +16,9 @@ from relight.shading.bsdf import Bsdf
 from relight.shading.environment import Environment
 from relight.shading.lights import Light
 from relight.shading.look import Look
+from relight.shading.shade import Estimator, shade
 from relight.shading.surface import Surface
+from relight.shading.tracing import Tracer
 
 from .display import Display, Lighting
 from .lights import Lamps
@@ -132,6 +134,20 @@ class Painter(ABC):
             else:
                 behind = light.eval(camera.ray_directions())
         return Look(lighting.exposure, lighting.curve, background).encoded(picture, behind)
+
+
+def shaded(
+    surface: Surface, lights: Sequence[Light], estimator: Estimator, tracer: Tracer | None, step: int = 0,
+    give_up: Callable[[], bool] = lambda: False,
+) -> Tensor:  # fmt: skip
+    """(N, 3) radiance of a step, in parts with seeds of their own; raises Superseded between two of them."""
+    out = torch.zeros_like(surface.normal)
+    for start in range(0, len(out), CHUNK):
+        if give_up():
+            raise Superseded
+        some = slice(start, start + CHUNK)
+        out[some] = shade(surface[some], lights, estimator, tracer=tracer, seed=step * 4096 + start // CHUNK)
+    return out
 
 
 def lobe(surface: Surface, mode: str) -> Surface:

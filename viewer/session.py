@@ -45,7 +45,6 @@ class Session:
         self.viewpoint = Viewpoint(client, lambda: self.scene)
         self.selection = Selection(lambda: self.shown, self.viewpoint.camera, self._selected, self.say)
         self.keys: list[Camera] = []
-        self.kind = ""
         self.pictures = 0
         self._lock = threading.RLock()
         self._ended = False
@@ -214,7 +213,7 @@ class Session:
             return
         self.client.scene.set_background_image(to_bytes(picture), format="jpeg", jpeg_quality=QUALITY[stage])
         self.client.flush()
-        self.kind, self.pictures = stage, self.pictures + 1
+        self.pictures += 1
         self.panel.status(f"{picture.shape[1]} x {picture.shape[0]}, {stage}")
         self.page.show(view=self.shared())
 

@@ -28,7 +28,7 @@ from relight.shading.tracing import Tracer
 
 from .display import LIT, MODES, NEED_FEATURES, NEED_MATERIALS, Display, Lighting
 from .lights import Lamps
-from .painter import CHUNK, SAMPLES, STEPS, Painter, Superseded, lobe, near_to_far, over
+from .painter import SAMPLES, STEPS, Painter, Superseded, lobe, near_to_far, over, shaded
 
 SELECTED = (1.0, 0.55, 0.1)
 """sRGB tint of what is selected."""
@@ -103,8 +103,8 @@ class SplatPainter(Painter):
             surface = lobe(buffer.surface, mode)
             if tracer is not None:
                 surface = self.relit.proxy.above(surface)  # type: ignore[union-attr] - there is no tracer without
-            shaded = shade(surface, lights, SplitSum(), tracer=tracer) if lights else torch.zeros_like(surface.normal)
-            return self._look(buffer.lit(shaded), camera, display)
+            lit = shade(surface, lights, SplitSum(), tracer=tracer) if lights else torch.zeros_like(surface.normal)
+            return self._look(buffer.lit(lit), camera, display)
         if mode in ("photo", "error"):
             return self._against_photo(camera, display)
         return over(*self._plain(camera, mode), display.background)
@@ -223,13 +223,6 @@ class SplatPainter(Painter):
         surface = self.relit.proxy.above(lobe(buffer.surface, display.mode))
         sums = torch.zeros_like(surface.normal)
         for step in range(STEPS):
-            for start in range(0, len(sums), CHUNK):
-                if give_up():
-                    raise Superseded
-                some = slice(start, start + CHUNK)
-                seed = step * 4096 + start // CHUNK
-                if lights:
-                    sums[some] += shade(
-                        surface[some], lights, FastMonteCarlo(SAMPLES), tracer=self.relit.proxy.tracer, seed=seed
-                    )
+            if lights:
+                sums += shaded(surface, lights, FastMonteCarlo(SAMPLES), self.relit.proxy.tracer, step, give_up)
             yield self._look(buffer.lit(sums / (step + 1)), camera, display)

@@ -11,6 +11,7 @@ import torch
 from relight.export.images import to_bytes
 from relight.geometry.camera import Camera
 from relight.geometry.transforms import quaternion_from_rotation, rotation_from_quaternion
+from relight.resize import within
 from relight.scene import Scene
 
 LONGEST = 1280
@@ -44,8 +45,7 @@ class Viewpoint:
             return None
         pose = torch.eye(4)
         pose[:3, :3], pose[:3, 3] = rotation_from_quaternion(wxyz), position
-        scale = min(1.0, LONGEST / max(height, width))
-        return Camera.from_fov(pose, float(c.fov), max(1, round(width * scale)), max(1, round(height * scale)))
+        return Camera.from_fov(pose, float(c.fov), *within((width, height), LONGEST, 1))
 
     def start(self, *, all_cameras: bool) -> None:
         """At the first photograph, or where all cameras are seen; a little above a subject without any."""

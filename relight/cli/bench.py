@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from relight.cli.render import count
+from relight.cli.arguments import count
 
 WHAT = ("set", "relighting")
 
@@ -87,8 +87,8 @@ def _relighting(arguments: argparse.Namespace) -> int:
     from functools import partial
 
     from relight.atomic import replacing
+    from relight.cli.arguments import keep_files
     from relight.cli.progress import bar
-    from relight.cli.render import keep_files
     from relight.diffusion.pictures.lumos.scores import Plan, Truth, measured
     from relight.diffusion.pictures.relighters import Unchanged, create_relighter
     from relight.errors import RelightError

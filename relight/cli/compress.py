@@ -21,6 +21,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from relight.cli.arguments import keep_files
+
 if TYPE_CHECKING:
     from relight.config import StageConfig
     from relight.scene import Scene
@@ -86,9 +88,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[StageConfig, Scene]:
     target = writable(output)
     if output.name.lower() == "meta.json":
         raise RelightError(f"{output}: name a .sog; `relight convert small.sog {output}` then takes it apart")
-    for path in (output, *(path for _, path in _curve_files(arguments))):
-        if path.exists() and not arguments.force:
-            raise RelightError(f"{path}: exists; --force replaces it, or name another file")
+    keep_files([output, *(path for _, path in _curve_files(arguments))], arguments.force)
     words = [f"{name}={value}" for name in TARGETS if (value := getattr(arguments, name)) is not None]
     stage = stage_alone("compress", [*arguments.overrides, *words, f"format={target.name}"])
     if source.is_dir() and not (source / "meta.json").is_file():

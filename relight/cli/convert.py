@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from relight.cli.arguments import keep_files, key_values
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Input, output, options of the output's format."""
@@ -32,13 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read, turn, write."""
-    from relight.errors import RelightError
     from relight.formats import read_splat, writable, write_splat
 
     output, options = arguments.output, key_values(arguments.overrides)
     writable(output, arguments.format)  # before a large file is read
-    if output.exists() and not arguments.force:
-        raise RelightError(f"{output}: exists; --force replaces it, or name another file")
+    keep_files([output], arguments.force)
     gaussians = read_splat(arguments.source, format=arguments.source_format, drop_invalid=arguments.drop_invalid)
     if arguments.turn:
         from relight.formats.common import half_turn
@@ -47,23 +47,3 @@ def run(arguments: argparse.Namespace) -> int:
     write_splat(gaussians, output, format=arguments.format, **options)
     print(f"wrote {output} ({len(gaussians)} Gaussians)")
     return 0
-
-
-def key_values(words: list[str]) -> dict[str, object]:
-    """Options of a writer, as whole numbers, numbers, true, false or text.  Raises RelightError for no `key=value`."""
-    from relight.errors import RelightError
-
-    out: dict[str, object] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not (key and equals):
-            raise RelightError(f"{word}: expected key=value")
-        value: object = {"true": True, "false": False}.get(text.lower(), text)
-        for kind in (int, float):
-            if value is text:
-                try:
-                    value = kind(text)
-                except ValueError:
-                    continue
-        out[key] = value
-    return out

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import keep_folder
+from relight.cli.arguments import keep_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,9 +106,10 @@ def _with_geometry(arguments: argparse.Namespace, picture: Tensor, mask: Tensor)
     """With the maps that --normals and --depth name, in the camera frame of OpenCV."""
     import torch
 
-    from relight.diffusion.pictures.decompose import Photograph, stretched
+    from relight.diffusion.pictures.decompose import Photograph
     from relight.errors import DataError
     from relight.images import read_image
+    from relight.resize import bicubic
 
     size = (picture.shape[2], picture.shape[3])
 
@@ -119,7 +120,7 @@ def _with_geometry(arguments: argparse.Namespace, picture: Tensor, mask: Tensor)
                 f"{path}: {values.shape[3]}x{values.shape[2]} px, of another shape than the photograph's "
                 f"{size[1]}x{size[0]}"
             )
-        return stretched(values, size)
+        return bicubic(values, size)
 
     normal = depth = None
     if arguments.normals is not None:
@@ -194,8 +195,8 @@ def _write(folder: Path, files: dict[str, Tensor], found: Decomposition, photo: 
     """PNGs, shading as EXR, and a sheet of all."""
     import torch
 
-    from relight.diffusion.pictures.upscale import resized
     from relight.export.images import write_exr, write_image
+    from relight.resize import bicubic, within
     from relight.shading.color import linear_to_srgb
     from relight.shading.tonemap import reinhard
 
@@ -204,9 +205,10 @@ def _write(folder: Path, files: dict[str, Tensor], found: Decomposition, photo: 
     middle = inside.median().clamp_min(1e-3) if inside.numel() else torch.tensor(1.0)
     shown = {"photo": photo.picture[0], **files, "shading": linear_to_srgb(reinhard(found.shading * (0.25 / middle)))}
     height, width = photo.picture.shape[2:]
-    scale = min(1.0, SHEET / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = [resized(p.expand(3, -1, -1)[None].clamp(0, 1), size)[0].permute(1, 2, 0) for p in shown.values()]
+    size = within((height, width), SHEET, 1)
+    small = [
+        bicubic(p.expand(3, -1, -1)[None].clamp(0, 1), size)[0].clamp(0, 1).permute(1, 2, 0) for p in shown.values()
+    ]
     small += [torch.ones_like(small[0])] * (-len(small) % 3)
     rows = [torch.cat(small[i : i + 3], 1) for i in range(0, len(small), 3)]
     for name, picture in files.items():

@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import keep_files
+
 if TYPE_CHECKING:
     from relight.scene import Scene
 
@@ -52,8 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     from relight.render.splats import create_rasterizer
     from relight.scene_io import load_scene
 
-    if arguments.json is not None and arguments.json.exists() and not arguments.force:
-        raise RelightError(f"{arguments.json}: exists; --force replaces it, --json writes another file")
+    if arguments.json is not None:
+        keep_files([arguments.json], arguments.force)
     if arguments.samples < 1 or arguments.every < 1:
         raise RelightError(f"--samples {arguments.samples}, --every {arguments.every}: expected 1 or more")
     scene = load_scene(last_stage(arguments.run_folder))

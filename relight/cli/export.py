@@ -28,13 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Choose the writer by suffix."""
-    from relight.cli.convert import key_values
-    from relight.errors import RelightError
+    from relight.cli.arguments import keep_files, key_values
     from relight.export import export
 
     output = arguments.output
-    if output.exists() and not arguments.force:
-        raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
+    keep_files([output], arguments.force)
     export(arguments.run_folder, output, arguments.format, **key_values(arguments.overrides))
     print(f"wrote {output}")
     return 0

@@ -13,6 +13,8 @@ import os
 import shlex
 from pathlib import Path
 
+from relight.cli.arguments import keep_files
+
 TEMPLATE = """\
 # {described}
 # Fit it with: relight fit {file}
@@ -44,17 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
     from relight import data
     from relight.atomic import replacing
     from relight.config import inline_text
-    from relight.errors import RelightError
 
     capture = arguments.folder
     folder = capture if capture.is_dir() else capture.parent
     output = arguments.output or folder / "scene.yaml"
+    keep_files([output], arguments.force)
     if arguments.sfm:
         from relight.data.sfm import solve
 
         solve(capture)
-    if output.exists() and not arguments.force:
-        raise RelightError(f"{output}: exists; --force replaces it, -o writes another file")
     views = data.load(capture).views or ()
     longest = max((max(v.camera.width, v.camera.height) for v in views), default=0)
     described = f"{len(views)} photographs up to {longest} pixels, read as {data.detect(capture)}"

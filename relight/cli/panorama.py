@@ -17,6 +17,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import keep_files
 from relight.errors import DataError, RelightError
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise RelightError("panorama: say where to write with -o ENV.exr, or --lights to list lights")
     if output is not None and output.suffix.lower() not in (".exr", ".hdr"):
         raise RelightError(f"{output}: light is written as .exr or .hdr; name it so")
-    if output is not None and output.exists() and not arguments.force:
-        raise RelightError(f"{output}: exists; --force replaces it, or name another file")
+    if output is not None:
+        keep_files([output], arguments.force)
     if arguments.rows is not None and not 8 <= arguments.rows <= 4096:
         raise RelightError(f"--rows {arguments.rows}: expected 8 to 4096")
     if not 1 <= arguments.most <= 64:
@@ -143,18 +144,18 @@ def _light(arguments: argparse.Namespace) -> Tensor:
         return from_mirror_ball(picture, arguments.rows or 128, circle, arguments.distance)
     height, width = picture.shape[:2]
     if arguments.map:
-        from relight.diffusion.surroundings.framing import resized
+        from relight.diffusion.surroundings.framing import resized_map
 
         if abs(width - 2 * height) > 2:
             raise DataError(f"{name}: a panorama is twice as wide as high; this is {width}x{height}")
-        radiance = resized(picture.clamp_min(0), arguments.rows or height)
+        radiance = resized_map(picture.clamp_min(0), arguments.rows or height)
         if arguments.mask is None:
             return radiance
         from relight.images import read_image
 
         # Light that isn't known at all is often stored as nothing: no pixel that is partly so may count.
         mask = read_image(arguments.mask).rgb.mean(-1, keepdim=True)
-        known = resized((mask > 0.5).float().expand(-1, -1, 3).contiguous(), radiance.shape[0])[..., 0] > 0.999
+        known = resized_map((mask > 0.5).float().expand(-1, -1, 3).contiguous(), radiance.shape[0])[..., 0] > 0.999
         return _estimator(arguments).complete(radiance, known.float())
     from relight.diffusion.surroundings.framing import Frame
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import finite
+from relight.cli.arguments import finite
 from relight.errors import RelightError
 
 if TYPE_CHECKING:
@@ -25,14 +25,6 @@ STAYS = 0.2
 """Of the photograph's own light in a sweep of lamps (GenLit, Bharadwaj et al. 2024)."""
 ROWS = 256
 """Of environment maps: finer ones are reduced, since hints are smooth."""
-
-
-def share(text: str) -> float:
-    """An option's number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to 1")
-    return value
 
 
 def add_light(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -121,8 +113,8 @@ def _light(said: LightDescription, geometry: Geometry, exposure: float) -> NewLi
 
 def _mapped(arguments, picture, geometry, stops) -> ChosenLight:
     from relight.data.environments import load_environment
-    from relight.diffusion.pictures.geometry import resized
     from relight.diffusion.pictures.relighters import NewLight, metered
+    from relight.resize import resized
     from relight.shading.environment import Environment
 
     light = load_environment(arguments.env)
@@ -226,21 +218,14 @@ def seen_behind(background: Tensor, picture: Tensor, geometry: Geometry, fov: fl
 
 def _panorama(background: Tensor, fov: float) -> Tensor:
     """(64, 128, 3) radiance around a background, by the estimator of panoramas."""
-    from typing import Any
-
     from relight.diffusion.own.prior import Prior
-    from relight.diffusion.pictures.geometry import resized
-    from relight.plugins import PluginError, load_target
+    from relight.diffusion.surroundings.framing import Frame
+    from relight.diffusion.surroundings.panorama import DiffusionPanorama
+    from relight.resize import resized, within
     from relight.shading.color import srgb_to_linear
 
-    try:
-        estimator: Any = load_target("relight.diffusion.surroundings.panorama:DiffusionPanorama", "--background")
-        frame: Any = load_target("relight.diffusion.surroundings.framing:Frame", "--background")
-    except PluginError as error:
-        raise RelightError(f"--background: this relight can't estimate panoramas ({error}); give --env") from error
     height, width = background.shape[:2]
-    scale = min(1.0, 256 / max(height, width))
-    small = resized(srgb_to_linear(background), max(2, round(height * scale)), max(2, round(width * scale)))
+    small = resized(srgb_to_linear(background), *within((height, width), 256))
     # The field of view is of the longer side, a frame's of the width.
     across = fov if width >= height else math.degrees(2 * math.atan(math.tan(math.radians(fov) / 2) * width / height))
-    return estimator(Prior.load("panorama")).estimate(small, frame.of(across, width / height), 64)
+    return DiffusionPanorama(Prior.load("panorama")).estimate(small, Frame.of(across, width / height), 64)

@@ -21,13 +21,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.picture_light import add_light, share
-from relight.cli.render import keep_files, positive
+from relight.cli.arguments import STILLS, keep_files, positive, share
+from relight.cli.picture_light import add_light
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-STILLS = (".png", ".jpg", ".jpeg", ".exr")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

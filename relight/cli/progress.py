@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -17,6 +18,7 @@ SHOWN = {"loss": "loss {:.4f}", "train_psnr": "{:.2f} dB", "gaussians": "{:,.0f}
          "bytes": "{:,.0f} bytes", "lost": "{:.2f} dB lost"}  # fmt: skip
 """Metrics beside the bar."""
 LINE_SECONDS = 10.0
+Item = TypeVar("Item")
 
 
 def _bars(console: Console, *, quiet: bool) -> Bars:
@@ -32,6 +34,14 @@ def bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     with _bars(Console(stderr=True), quiet=False) as bars:
         task = bars.add_task(title, total=total, note="")
         yield lambda steps, **changes: bars.update(task, advance=steps, **changes)
+
+
+def counted(title: str, total: int, items: Iterable[Item]) -> Iterator[Item]:
+    """The items, and a bar that tells how many were done with."""
+    with bar(title, total) as advance:
+        for item in items:
+            yield item
+            advance(1)
 
 
 class Terminal:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from relight import __version__
-from relight.cli.relight_picture import FILMS, completed, shaped
-from relight.cli.render import keep_files
+from relight.cli.arguments import keep_files
+from relight.cli.relight_picture import completed, shaped
 from relight.errors import RelightError
 
 if TYPE_CHECKING:
@@ -79,13 +79,12 @@ def relight_clip(arguments: argparse.Namespace) -> int:
 
 def _geometry(made: Tensor, given: tuple[Tensor, Geometry, Tensor | None]) -> dict[str, float]:
     """How far the shapes that a frame shows before and after are apart, looked at as small as they are estimated."""
-    from relight.diffusion.pictures.geometry import resized
     from relight.diffusion.pictures.outline import GRID
     from relight.diffusion.video.feedback import kept
+    from relight.resize import resized, within
 
     picture, shape, _ = given
-    scale = min(1.0, GRID / max(shape.size))
-    size = (max(4, round(shape.size[0] * scale)), max(4, round(shape.size[1] * scale)))
+    size = within(shape.size, GRID, 4)
     return kept(resized(made, *size)[None], resized(picture, *size)[None], [shape.resized(*size)])
 
 
@@ -181,13 +180,13 @@ class _Source:
 
     def _beside(self, name: str, skip: int) -> Iterator[Tensor | None]:
         """(H, W, 3) of each frame, of a picture for all or a film; None for ever if nothing was given."""
-        from relight.export.clips import open_clip
+        from relight.export.clips import SUFFIXES, open_clip
         from relight.images import read_image
 
         path: Path | None = getattr(self.arguments, name)
         if path is None:
             return itertools.repeat(None)
-        if path.suffix.lower() not in FILMS:
+        if path.suffix.lower() not in SUFFIXES:
             return itertools.repeat(self._fitting(path, read_image(path).rgb))
         return (self._fitting(path, frame) for frame in open_clip(path).frames(skip))
 
@@ -201,10 +200,10 @@ class _Source:
 
     def _behind(self, skip: int) -> Iterator[Tensor | None]:
         """(H, W, 3) sRGB of each frame; films shorter than the foreground begin again."""
-        from relight.export.clips import open_clip
+        from relight.export.clips import SUFFIXES, open_clip
 
         path: Path | None = self.arguments.background
-        if path is None or path.suffix.lower() not in FILMS:
+        if path is None or path.suffix.lower() not in SUFFIXES:
             yield from itertools.repeat(self.light.background)
             return
         clip = open_clip(path)
@@ -221,9 +220,10 @@ class _Source:
 
     def _light(self, first: Tensor, shape: Geometry) -> ChosenLight:
         from relight.cli.picture_light import chosen
+        from relight.export.clips import SUFFIXES
 
         path: Path | None = self.arguments.background
-        if path is None or path.suffix.lower() not in FILMS:
+        if path is None or path.suffix.lower() not in SUFFIXES:
             return chosen(self.arguments, first, shape, film=True)
         others = [name for name in ("direction", "text", "env", "point") if getattr(self.arguments, name) is not None]
         if others:
@@ -237,9 +237,9 @@ class _Source:
         import torch
 
         from relight.cli.picture_light import ChosenLight, seen_behind
-        from relight.diffusion.pictures.geometry import resized
         from relight.diffusion.pictures.relighters import NewLight
         from relight.export.clips import open_clip
+        from relight.resize import resized
         from relight.shading.environment import Environment
 
         clip = open_clip(path)

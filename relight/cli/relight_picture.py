@@ -27,17 +27,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import STILLS, count, keep_files, positive, share, whole
 from relight.cli.picture_light import add_light
-from relight.cli.picture_light import share as _share
-from relight.cli.render import count, keep_files, positive, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from relight.diffusion.pictures.geometry import Geometry
-
-STILLS = (".png", ".jpg", ".jpeg", ".exr")
-FILMS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=positive, default=15.0, help="pictures a second of the film (default: 15)")
     parser.add_argument("--force", action="store_true", help="replace existing files")
     how = add_light(parser)
-    how.add_argument("--ambient", type=_share, metavar="SHARE",
+    how.add_argument("--ambient", type=share, metavar="SHARE",
                      help="of the photograph's light that stays, 0 to 1 (default: 0; sweeps of lamps 0.2)")  # fmt: skip
     shape = parser.add_argument_group("shape")
     shape.add_argument("--mask", type=Path, metavar="FILE", help="white where the subject is")
@@ -66,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                       help="that windows share and fade over (default: 6)")  # fmt: skip
     film.add_argument("--reach", type=whole, default=4, metavar="FRAMES",
                       help="before and after that the change of light is averaged over (default: 4)")  # fmt: skip
-    film.add_argument("--attention", type=_share, metavar="SHARE",
+    film.add_argument("--attention", type=share, metavar="SHARE",
                       help="of the network's attention that goes to the whole window (default: 0.5)")  # fmt: skip
-    film.add_argument("--hold-geometry", type=_share, default=0.0, metavar="SRGB", help="strength of feedback "
+    film.add_argument("--hold-geometry", type=share, default=0.0, metavar="SRGB", help="strength of feedback "
                       "that holds shapes in what is sampled to the film's; 0.02 is much (default: 0)")  # fmt: skip
     film.add_argument("--frame-by-frame", action="store_true", help="each frame by itself, which flickers")
     film.add_argument("--video-model", metavar="NAME", help="animatediff, wan or cogvideox: a video diffusion model "
@@ -84,9 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=count, default=0, help="of sampling by the prior (default: none, the mean of what could be)"
     )
     model.add_argument("--seed", type=int, default=0)
-    model.add_argument("--detail", type=_share, default=1.0, metavar="SHARE", help="of fine detail that comes from the "
+    model.add_argument("--detail", type=share, default=1.0, metavar="SHARE", help="of fine detail that comes from the "
                        "photograph, not from the model (default: 1)")  # fmt: skip
-    model.add_argument("--keep-colours", nargs="?", type=_share, const=1.0, default=0.0, metavar="SHARE",
+    model.add_argument("--keep-colours", nargs="?", type=share, const=1.0, default=0.0, metavar="SHARE",
                        help="of hues from the photograph, tinted by the light (default: 0; no number: 1)")  # fmt: skip
 
 
@@ -95,9 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from relight.cli.picture_light import chosen
-    from relight.cli.progress import bar
+    from relight.cli.progress import counted
     from relight.diffusion.pictures.relighters import create_relighter
     from relight.errors import RelightError
+    from relight.export.clips import SUFFIXES as FILMS
     from relight.export.images import write_film, write_image
 
     if arguments.picture.suffix.lower() in FILMS:
@@ -130,17 +127,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep is not None:
         frames = max(2, round(arguments.seconds * arguments.fps))
         kept = arguments.ambient if arguments.ambient is not None else light.film_ambient
-        with bar("frames", frames) as advance:
 
-            def film():
-                for i in range(frames):
-                    # The photograph's own light goes out while the new one comes up.
-                    left = max(0.0, 1 - i / min(4, frames - 1)) if kept else 0.0
-                    frame = drawn(i / arguments.fps, i / frames, kept + (1 - kept) * left)
-                    yield frame if alpha is None or light.background is not None else frame * alpha[..., None]
-                    advance(1)
+        def film():
+            for i in range(frames):
+                # The photograph's own light goes out while the new one comes up.
+                left = max(0.0, 1 - i / min(4, frames - 1)) if kept else 0.0
+                frame = drawn(i / arguments.fps, i / frames, kept + (1 - kept) * left)
+                yield frame if alpha is None or light.background is not None else frame * alpha[..., None]
 
-            write_film(arguments.sweep, film(), arguments.fps)
+        write_film(arguments.sweep, counted("frames", frames, film()), arguments.fps)
         print(f"wrote {arguments.sweep} ({frames} frames)")
     return 0
 

@@ -19,34 +19,14 @@ examples:
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
+from relight.cli.arguments import angle, count, finite, keep_files, positive, size, whole
 from relight.cli.render_model import CURVES, ESTIMATORS, draw_model
 from relight.cli.render_run import SHOWN, draw_run
 from relight.cli.render_splat import draw_splat, is_splat
 
 BACKGROUNDS = ("white", "black", "transparent", "surroundings")
-
-
-def _number(name: str, kind: type, low: float, high: float):
-    """A command line's number above `low` and at most `high`; argparse shows `name` in its message."""
-
-    def parse(text: str):
-        value = kind(text)
-        if not low < value <= high or value == float("inf"):
-            raise ValueError(text)
-        return value
-
-    parse.__name__ = name
-    return parse
-
-
-positive = _number("positive", float, 0, float("inf"))
-finite = _number("finite", float, float("-inf"), 1e9)
-angle = _number("angle", float, 0, 170)
-count = _number("count", int, 0, 1 << 20)
-whole = _number("whole", int, -1, 64)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     if is_splat(arguments.source):
         output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
         keep_files([output], arguments.force)
-        draw_splat(arguments, output, _size(arguments.size or "768x768"))
+        draw_splat(arguments, output, size(arguments.size or "768x768"))
     elif arguments.source.suffix.lower() in SUFFIXES and not arguments.source.is_dir():
         if arguments.views:
             raise RelightError(f"--views {arguments.views}: {arguments.source} is a model, which has no photographs")
@@ -127,46 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise RelightError(f"--show, --set: for runs; {arguments.source} is a model, edit its own materials")
         output = arguments.output or Path(arguments.source.stem + (".mp4" if arguments.orbit else ".png"))
         keep_files([output], arguments.force)
-        draw_model(arguments, output, _size(arguments.size or "768x768"))
+        draw_model(arguments, output, size(arguments.size or "768x768"))
     else:
-        draw_run(arguments, _size(arguments.size) if arguments.size else None, keep_files, _still_names)
+        draw_run(arguments, size(arguments.size) if arguments.size else None)
     return 0
-
-
-def keep_files(files: list[Path], force: bool) -> None:
-    """Raise RelightError if one of the files exists; before any is written."""
-    from relight.errors import RelightError
-
-    found = [file for file in files if file.exists()]
-    if found and not force:
-        raise RelightError(f"{found[0]}: exists; --force replaces it, -o writes elsewhere")
-
-
-def keep_folder(folder: Path, force: bool) -> None:
-    """Raise RelightError if maps of a folder would be replaced, or if it is a file; before any is written."""
-    from relight.errors import RelightError
-
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
-        raise RelightError(f"{folder}: is not an empty folder; --force replaces maps in it, or name another")
-    if folder.exists() and not folder.is_dir():
-        raise RelightError(f"{folder}: is a file; name a folder")
-
-
-def _still_names(views: list[str]) -> list[str]:
-    """Names of files in one folder, all different: of the views, without their suffixes if they differ without."""
-    from relight.images import SUFFIXES
-
-    full = [re.sub(r"[^\w.-]+", "_", name).strip("._") for name in views]
-    short = [name if (at := Path(name)).suffix.lower() not in SUFFIXES else at.stem for name in full]
-    numbered = [f"{i:04d}_{name}" for i, name in enumerate(full)]
-    chosen = next(names for names in (short, full, numbered) if len(set(names)) == len(names))
-    return [f"{name}.png" for name in chosen]
-
-
-def _size(text: str) -> tuple[int, int]:
-    from relight.errors import RelightError
-
-    width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
-        raise RelightError(f"--size {text}: expected WIDTHxHEIGHT, e.g. 640x480")
-    return int(width), int(height)

@@ -31,7 +31,7 @@ def draw_model(arguments: argparse.Namespace, output: Path, size: tuple[int, int
     """Render and write a still, or a film if an orbit is asked for."""
     import torch
 
-    from relight.cli.progress import bar
+    from relight.cli.progress import bar, counted
     from relight.data.environments import load_environment
     from relight.data.models import load_model
     from relight.export.images import write_exr, write_film, write_image
@@ -61,14 +61,8 @@ def draw_model(arguments: argparse.Namespace, output: Path, size: tuple[int, int
     if arguments.orbit:
         count = max(2, round(arguments.orbit * arguments.fps))
         cameras = _around(mesh, arguments, size, [2 * math.pi * i / count for i in range(count)])
-        with bar("frames", count) as advance:
-
-            def frames():
-                for camera in cameras:
-                    yield encoded(camera, linear(camera))
-                    advance(1)
-
-            write_film(output, frames(), arguments.fps)
+        frames = (encoded(camera, linear(camera)) for camera in cameras)
+        write_film(output, counted("frames", count, frames), arguments.fps)
         print(f"wrote {output} ({count} frames)")
         return
     camera = _around(mesh, arguments, size, [0.0])[0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import keep_files
 from relight.cli.shown import CHANNELS, channel_painter
 from relight.errors import BackendUnavailableError, RelightError
 
@@ -157,11 +159,11 @@ def _changed(gaussians: Gaussians, changes: list[str]) -> Gaussians:
     return replace(gaussians, channels=channels)
 
 
-def draw_run(arguments: argparse.Namespace, size: tuple[int, int] | None, keep: Callable, names: Callable) -> None:
-    """Render and write a film or stills.  keep: refuses to replace files.  names: of stills, from those of views."""
+def draw_run(arguments: argparse.Namespace, size: tuple[int, int] | None) -> None:
+    """Render and write a film or stills."""
     import torch
 
-    from relight.cli.progress import bar
+    from relight.cli.progress import counted
     from relight.export.images import write_film, write_image
     from relight.export.runs import last_stage
     from relight.render.trajectory import orbit, with_size
@@ -180,29 +182,31 @@ def draw_run(arguments: argparse.Namespace, size: tuple[int, int] | None, keep: 
 
     output = arguments.output or Path("orbit.mp4" if arguments.orbit else "stills")
     if arguments.orbit:
-        keep([output], arguments.force)
+        keep_files([output], arguments.force)
         cameras = [views.train.camera(i) for i in range(len(views.train))]
         up = torch.tensor(scene.frame.up) if scene.frame.up else None
         count = max(2, round(arguments.orbit * arguments.fps))
         path = orbit(cameras, torch.tensor(scene.frame.center), up, frames=count)
-        with bar("frames", count) as advance:
-
-            def frames():
-                for camera in path:
-                    yield picture(camera)
-                    advance(1)
-
-            written = write_film(output, frames(), arguments.fps)
+        written = write_film(output, counted("frames", count, map(picture, path)), arguments.fps)
         print(f"wrote {output} ({written} frames)")
         return
     split = arguments.views or "test"
     chosen = views.split(split)
     if len(chosen) == 0:
         raise RelightError(f"--views {split}: no such views; the run has splits train and test")
-    stills = [output / name for name in names([view.name for view in chosen])]
-    keep(stills, arguments.force)
-    with bar("stills", len(stills)) as advance:
-        for i, still in enumerate(stills):
-            write_image(still, picture(chosen.camera(i)))
-            advance(1)
+    stills = [output / name for name in still_names([view.name for view in chosen])]
+    keep_files(stills, arguments.force)
+    for i, still in counted("stills", len(stills), enumerate(stills)):
+        write_image(still, picture(chosen.camera(i)))
     print(f"wrote {len(chosen)} stills to {output}")
+
+
+def still_names(views: list[str]) -> list[str]:
+    """Names of files in one folder, all different: of the views, without their suffixes if they differ without."""
+    from relight.images import SUFFIXES
+
+    full = [re.sub(r"[^\w.-]+", "_", name).strip("._") for name in views]
+    short = [name if (at := Path(name)).suffix.lower() not in SUFFIXES else at.stem for name in full]
+    numbered = [f"{i:04d}_{name}" for i, name in enumerate(full)]
+    chosen = next(names for names in (short, full, numbered) if len(set(names)) == len(names))
+    return [f"{name}.png" for name in chosen]

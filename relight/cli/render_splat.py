@@ -24,7 +24,7 @@ def draw_splat(arguments: argparse.Namespace, output: Path, size: tuple[int, int
     """Render and write a still, or a film if an orbit is asked for."""
     import torch
 
-    from relight.cli.progress import bar
+    from relight.cli.progress import counted
     from relight.cli.render_model import around
     from relight.cli.render_run import painter
     from relight.export.images import write_film, write_image
@@ -51,14 +51,7 @@ def draw_splat(arguments: argparse.Namespace, output: Path, size: tuple[int, int
             write_image(output, paint(cameras[0]))
             print(f"wrote {output}")
             return
-        with bar("frames", count) as advance:
-
-            def frames():
-                for camera in cameras:
-                    yield paint(camera)
-                    advance(1)
-
-            write_film(output, frames(), arguments.fps)
+        write_film(output, counted("frames", count, map(paint, cameras)), arguments.fps)
     print(f"wrote {output} ({count} frames)")
 
 

@@ -17,6 +17,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from relight.cli.arguments import keep_files
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -58,9 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     stage = last_stage(arguments.run_folder)
     saved = None if arguments.save is None else _place(arguments.run_folder, stage, arguments.save)
-    for file in (arguments.output, arguments.splat, saved):
-        if file is not None and file.exists() and not arguments.force:
-            raise RelightError(f"{file}: exists; --force replaces it, or write another file")
+    keep_files([file for file in (arguments.output, arguments.splat, saved) if file is not None], arguments.force)
     if arguments.output is not None and arguments.output.suffix.lower() != ".png":
         raise RelightError(f"{arguments.output}: expected a .png")
     for name, low, high in (("threshold", -1, 1), ("step", -20, 20)):

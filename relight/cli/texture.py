@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relight.cli.render import keep_folder
+from relight.cli.arguments import keep_folder
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -120,10 +120,10 @@ def _write(folder: Path, maps: dict[str, Tensor]) -> None:
     import torch
 
     from relight.diffusion.pictures.textures import ball
-    from relight.diffusion.pictures.upscale import resized
     from relight.export.images import write_image
+    from relight.resize import bicubic
 
-    small = {n: resized(m[None].expand(-1, 3, -1, -1), (128, 128))[0] for n, m in maps.items()}
+    small = {n: bicubic(m[None].expand(-1, 3, -1, -1), (128, 128))[0].clamp(0, 1) for n, m in maps.items()}
     tiled = small["base_color"].repeat(1, 2, 2)
     flat = torch.cat([small["roughness"], small["metallic"]], 1)
     sheet = torch.cat([tiled, flat, ball(maps, 256)], 2)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -265,8 +265,6 @@ def _check_backend(top: Node, problems: Problems) -> None:
 
 
 def _data_at(data: DataConfig, base: Path) -> DataConfig:
-    from dataclasses import replace
-
     return replace(data, path=Path(os.path.normpath(base / data.path.expanduser())))
 
 

@@ -53,7 +53,6 @@ SOURCES: Mapping[str, Mapping[str, Any]] = MappingProxyType({
 """Kinds of source to what they are like where nothing else is said."""
 NEAR = ("lamp", "candle", "flash")
 """Sources that are small and close; the others are far away."""
-NATURAL = ("sun", "moon", "sky")
 SYNONYMS: Mapping[str, str] = MappingProxyType({
     "behind": "back", "backlit": "back", "backlight": "back", "rim": "back", "above": "top", "overhead": "top",
     "below": "bottom", "underneath": "bottom", "under": "bottom", "side": "left", "split": "left", "frontal": "front",

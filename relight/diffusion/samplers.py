@@ -14,6 +14,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.diffusion.protocol import NOTHING, Condition, Denoiser, guided
+from relight.diffusion.protocol import NOTHING, Condition, Denoiser, guided, noise_in, noised
 from relight.errors import RelightError, ShapeError
 from relight.plugins import did_you_mean
 
@@ -153,6 +154,18 @@ def sample(
             expected = replace_x0(index, expected)
         state = run.step(index, state, expected, generator, noise)
     return state
+
+
+def ddim(model: Denoiser, noisy: Tensor, times: Sequence[Tensor], clean: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """(B, C, H, W) at the first of some (B,) times, carried to the last without fresh noise, up or down
+    (Song et al., arXiv 2010.02502).
+
+    clean: what is expected behind a noisy picture at a time above 0.
+    """
+    for now, then in pairwise(times):
+        expected = clean(noisy, now)
+        noisy = noised(model, expected, noise_in(model, noisy, expected, now), then)
+    return noisy
 
 
 class _Run:

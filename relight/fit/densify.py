@@ -111,8 +111,8 @@ class AdaptiveDensity:
     def state(self) -> dict[str, Tensor]:
         return {"density.sum": self.sum, "density.count": self.count}
 
-    def restore(self, saved: Mapping[str, Tensor]) -> None:
-        self.sum, self.count = saved["density.sum"].clone(), saved["density.count"].clone()
+    def restore(self, saved: Mapping[str, Tensor], device: torch.device) -> None:
+        self.sum, self.count = (saved[f"density.{name}"].to(device, copy=True) for name in ("sum", "count"))
 
 
 class MarkovChainDensity:
@@ -171,7 +171,7 @@ class MarkovChainDensity:
     def state(self) -> dict[str, Tensor]:
         return {}
 
-    def restore(self, saved: Mapping[str, Tensor]) -> None:
+    def restore(self, saved: Mapping[str, Tensor], device: torch.device) -> None:
         """Keeps nothing between steps."""
 
 

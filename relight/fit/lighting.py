@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate as resized
+from torch.nn.functional import interpolate
 
+from relight.fit.moments import moments, restore_moments
 from relight.geometry.camera import Camera
 from relight.shading.environment import Environment
 from relight.shading.learnable import LearnableEnvironment
@@ -76,7 +77,7 @@ class FittedLighting:
         """Learned maps begin anew at (R, 2R, 3) radiance of any size, by name."""
         for name, values in radiance.items():
             log = self.maps[self.names.index(name)].log_radiance
-            finer = resized(values.permute(2, 0, 1)[None], log.shape[:2])[0].permute(1, 2, 0)
+            finer = interpolate(values.permute(2, 0, 1)[None], log.shape[:2])[0].permute(1, 2, 0)
             with torch.no_grad():
                 log.copy_(finer.clamp_min(DARKEST * float(finer.mean())).log())
         self.adam.state.clear()
@@ -87,7 +88,7 @@ class FittedLighting:
             return
         for m in self.maps:
             logs = m.log_radiance.detach().permute(2, 0, 1)[None]
-            finer = resized(logs, (rows, 2 * rows), mode="bilinear", align_corners=False, antialias=True)
+            finer = interpolate(logs, (rows, 2 * rows), mode="bilinear", align_corners=False, antialias=True)
             m.log_radiance = torch.nn.Parameter(finer[0].permute(1, 2, 0).contiguous())
         self.adam = torch.optim.Adam([m.log_radiance for m in self.maps], lr=self.adam.param_groups[0]["lr"])
 
@@ -114,7 +115,7 @@ class FittedLighting:
         out: dict[str, Tensor] = {}
         for i, m in enumerate([] if self.known else self.maps):
             out[f"light.{i}"] = m.log_radiance.detach()
-            out |= {f"light_adam.{i}.{k}": v for k, v in self.adam.state.get(m.log_radiance, {}).items()}
+            out |= moments(self.adam, m.log_radiance, f"light_adam.{i}.{{}}")
         return out
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
@@ -123,6 +124,4 @@ class FittedLighting:
             self.resize(len(saved[f"light.{i}"]))
             with torch.no_grad():
                 m.log_radiance.copy_(saved[f"light.{i}"])
-            start = f"light_adam.{i}."
-            if state := {k.removeprefix(start): v.clone() for k, v in saved.items() if k.startswith(start)}:
-                self.adam.state[m.log_radiance] = state
+            restore_moments(self.adam, m.log_radiance, saved, f"light_adam.{i}.{{}}")

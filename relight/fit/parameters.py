@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from relight.fit.moments import moments, restore_moments
+
 
 class Parameters:
     """Named leaf tensors (N, ...) with their Adam moments; rows are kept, copied or dropped together.
@@ -74,8 +76,7 @@ class Parameters:
         out = {}
         for name, tensor in self.tensors.items():
             out[f"parameter.{name}"] = tensor.detach()
-            for key, value in self.adam.state.get(tensor, {}).items():
-                out[f"adam.{key}.{name}"] = value
+            out |= moments(self.adam, tensor, f"adam.{{}}.{name}")
         return out
 
     def restore(self, saved: Mapping[str, Tensor]) -> None:
@@ -87,6 +88,4 @@ class Parameters:
             tensor = saved[f"parameter.{name}"].to(old.device, copy=True).requires_grad_()
             self.tensors[name] = tensor
             group["params"] = [tensor]
-            keys = [k for k in saved if k.startswith("adam.") and k.endswith(f".{name}")]
-            if keys:
-                self.adam.state[tensor] = {k.split(".")[1]: saved[k].to(old.device, copy=True) for k in keys}
+            restore_moments(self.adam, tensor, saved, f"adam.{{}}.{name}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from relight.errors import DataError, MissingPartError
 from relight.fit.baked_light import BakedLight, baked_light
@@ -19,7 +18,8 @@ from relight.fit.losses import mean_ssim
 from relight.fit.lpips import Lpips
 from relight.images import Picture, read_image
 from relight.render.relit import Relit
-from relight.render.relit_mesh import RelitMesh
+from relight.render.relit_mesh import RelitMesh, displayed
+from relight.resize import averaged
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.environment import Environment
 from relight.shading.shade import Estimator
@@ -172,8 +172,7 @@ def _read(path: Path, mask: Tensor) -> Picture:
         return picture
     if stored[0] < height or stored[0] * width != stored[1] * height:
         raise DataError(f"{path}: is {stored[1]}x{stored[0]}, its view {width}x{height}; expected the view's shape")
-    values = interpolate(picture.values.permute(2, 0, 1)[None], (height, width), mode="area")
-    return Picture(values[0].permute(1, 2, 0).contiguous(), picture.linear)
+    return Picture(averaged(picture.values, height, width), picture.linear)
 
 
 def _both(foreground: float, masks: list[Tensor]) -> dict[str, float]:
@@ -229,8 +228,7 @@ def _relit_score(picture: Tensor, path: Path, mask: Tensor, lpips: Lpips | None)
     stored = _read(path, mask)
     wanted = stored.srgb
     expected = wanted if stored.alpha is None else wanted * stored.alpha[..., None]
-    straight = picture[..., :3] / picture[..., 3:].clamp_min(1e-6)
-    found = linear_to_srgb(straight.clamp(0, 1)) * picture[..., 3:]
+    found, _ = displayed(picture)
     scores = {"PSNR": psnr(found, expected), "PSNR, foreground": psnr(found, expected, mask)}
     return scores | _likeness(found, expected, lpips)
 

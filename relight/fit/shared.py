@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relight.fit.graph import Surface, build, evident, nearest
 from relight.fit.hierarchy import merged
+from relight.fit.moments import moments, restore_moments
 
 PART = 0.02
 """Share of the surface that is seen, of which a segment has a material of its own."""
@@ -64,7 +65,7 @@ class SharedMaterials:
         out = {"shared.shares": self.shares}
         for name, kinds in self.kinds.items():
             out[f"shared.kinds.{name}"] = kinds.detach()
-            out |= {f"shared.adam.{name}.{k}": v for k, v in self.adam.state.get(kinds, {}).items()}
+            out |= moments(self.adam, kinds, f"shared.adam.{name}.{{}}")
         return out
 
     @staticmethod
@@ -75,7 +76,5 @@ class SharedMaterials:
         start = {k.split(".")[2]: v for k, v in saved.items() if k.startswith("shared.kinds.")}
         found = SharedMaterials(saved["shared.shares"], start)
         for name, kinds in found.kinds.items():
-            prefix = f"shared.adam.{name}."
-            if state := {k.removeprefix(prefix): v.clone() for k, v in saved.items() if k.startswith(prefix)}:
-                found.adam.state[kinds] = state
+            restore_moments(found.adam, kinds, saved, f"shared.adam.{name}.{{}}")
         return found

@@ -22,6 +22,7 @@ from relight.errors import ShapeError
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
 from relight.render.protocol import RasterOptions, SplatRasterizer
+from relight.resize import averaged
 
 BLOCK = 64
 """Channels rendered together: enough that projecting and sorting cost little beside them."""
@@ -157,13 +158,12 @@ class Refinement:
             height, width = picture.values.shape[:2]
             image = self.rasterizer.rasterize(self.gaussians, picture.camera, self.feature, self.options)
             # At the teacher's resolution, as in Feature 3DGS: what it can't resolve is not asked for.
-            planes = torch.cat([image.features, image.alpha[..., None]], 2).permute(2, 0, 1)[None]
-            small = interpolate(planes, (height, width), mode="area")[0].permute(1, 2, 0)
+            small = averaged(torch.cat([image.features, image.alpha[..., None]], 2), height, width)
             alpha = small[..., -1]
             found = small[..., :-1] / alpha.clamp_min(1e-3)[..., None] @ self.decoder + self.offset
             weight = alpha.detach()
             if picture.weight is not None:
-                weight = weight * interpolate(picture.weight[None, None], (height, width), mode="area")[0, 0]
+                weight = weight * averaged(picture.weight[..., None], height, width)[..., 0]
             total = total + (agreement(found, picture.values, self.loss) * weight).sum()
             count += float(weight.sum())
         mean = total / max(count, 1e-6)

@@ -6,7 +6,6 @@ of attributes, materials or light: `relight.render.fragments` interpolates, `rel
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -101,16 +100,6 @@ class MeshRasterizer(Protocol):
         opposite: `Mesh.opposite_corners`, worked out here if None.  Returns (H, W, C).
         """
         ...
-
-
-@dataclass(frozen=True)
-class MeshBackend:
-    """A name, the device its tensors live on, why it can't run here (None if it can), and how to make it."""
-
-    name: str
-    device: str
-    unavailable: Callable[[], str | None]
-    create: Callable[[], MeshRasterizer]
 
 
 def check_triangles(vertices: Tensor, faces: Tensor, device: str) -> None:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from relight.errors import BackendUnavailableError
 from relight.geometry.camera import Camera
 from relight.geometry.material import Material, Texture
 from relight.geometry.mesh import TINY, Mesh
-from relight.render.backends import MESH_BACKENDS
+from relight.render.backends import MESH_BACKENDS, first_usable
 from relight.render.fragments import weighted_corners
 from relight.render.mesh_protocol import DEFAULT_NEAR, Fragments, MeshRasterizer
 from relight.render.textures import sample
@@ -32,16 +31,7 @@ def create_mesh_rasterizer(name: str = "auto", device: str | torch.device = "cpu
     """A backend by name; "auto" takes the first usable one made for the device.  Raises BackendUnavailableError."""
     kind = torch.device(device).type
     candidates = [b for b in MESH_BACKENDS if b.name == name or (name == "auto" and b.device == kind)]
-    if not candidates:
-        known = ", ".join(b.name for b in MESH_BACKENDS)
-        raise BackendUnavailableError(f"backend {name!r}: no such mesh backend for {kind}; known: {known}")
-    reasons = []
-    for backend in candidates:
-        reason = backend.unavailable()
-        if reason is None:
-            return backend.create()
-        reasons.append(f"{backend.name}: {reason}")
-    raise BackendUnavailableError(f"no mesh backend can run on {kind}: {'; '.join(reasons)}; see relight doctor")
+    return first_usable(candidates, "mesh backend", name, kind, (b.name for b in MESH_BACKENDS)).create()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -122,14 +122,17 @@ class SplatRasterizer(Protocol):
         ...
 
 
+Made = TypeVar("Made")
+
+
 @dataclass(frozen=True)
-class Backend:
+class Backend(Generic[Made]):
     """A name, the device its tensors live on, why it can't run here (None if it can), and how to make it."""
 
     name: str
     device: str
     unavailable: Callable[[], str | None]
-    create: Callable[[], SplatRasterizer]
+    create: Callable[[], Made]
 
 
 __all__ = [

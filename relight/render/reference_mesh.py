@@ -127,6 +127,20 @@ def _center(pixels: Tensor, width: int) -> Tensor:
     return torch.stack([pixels % width + 0.5, pixels // width + 0.5, torch.ones_like(pixels)], -1).double()
 
 
+def antialias(
+    color: Tensor,
+    fragments: Fragments,
+    vertices: Tensor,
+    faces: Tensor,
+    camera: Camera,
+    *,
+    opposite: Tensor | None = None,
+) -> Tensor:
+    """`MeshRasterizer.antialias` in plain torch, for backends that have none of their own."""
+    opposite = opposite_corners(vertices, faces) if opposite is None else opposite
+    return blend_crossings(color, *find_crossings(vertices, faces, camera, fragments, opposite), vertices, camera)
+
+
 class ReferenceMeshRasterizer:
     """`MeshRasterizer` by brute force, on any device and in the vertices' dtype."""
 
@@ -149,32 +163,7 @@ class ReferenceMeshRasterizer:
         face = visible_faces(vertices, faces, camera, near, behind)
         return fragments_of_faces(face, vertices, faces, camera)
 
-    def antialias(
-        self,
-        color: Tensor,
-        fragments: Fragments,
-        vertices: Tensor,
-        faces: Tensor,
-        camera: Camera,
-        *,
-        opposite: Tensor | None = None,
-    ) -> Tensor:
-        """See `MeshRasterizer.antialias`."""
-        return antialias(color, fragments, vertices, faces, camera, opposite=opposite)
-
-
-def antialias(
-    color: Tensor,
-    fragments: Fragments,
-    vertices: Tensor,
-    faces: Tensor,
-    camera: Camera,
-    *,
-    opposite: Tensor | None = None,
-) -> Tensor:
-    """`MeshRasterizer.antialias` in plain torch, for backends that have none of their own."""
-    opposite = opposite_corners(vertices, faces) if opposite is None else opposite
-    return blend_crossings(color, *find_crossings(vertices, faces, camera, fragments, opposite), vertices, camera)
+    antialias = staticmethod(antialias)
 
 
 def unavailable() -> str | None:

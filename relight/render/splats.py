@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relight.errors import BackendUnavailableError
 from relight.geometry import sh as _sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
@@ -48,23 +47,12 @@ def available_backends() -> dict[str, str | None]:
 
 def create_rasterizer(name: str = "auto", device: str | torch.device = "cpu") -> SplatRasterizer:
     """A backend by name; "auto" takes the first usable one made for the device.  Raises BackendUnavailableError."""
-    device_type = torch.device(device).type
+    kind = torch.device(device).type
     if name == "auto":
-        candidates = [b for b in backends.BACKENDS if b.device == device_type]
+        candidates = [b for b in backends.BACKENDS if b.device == kind]
     else:
         candidates = [backends.find(name)] if name in backends.names() else []
-    if not candidates:
-        known = ", ".join(backends.names())
-        raise BackendUnavailableError(f"backend {name!r}: no such splat backend for {device_type}; known: {known}")
-    reasons = []
-    for backend in candidates:
-        reason = backend.unavailable()
-        if reason is None:
-            return backend.create()
-        reasons.append(f"{backend.name}: {reason}")
-    raise BackendUnavailableError(
-        f"no splat backend can run on {device_type}: {'; '.join(reasons)}; see relight doctor"
-    )
+    return backends.first_usable(candidates, "splat backend", name, kind, backends.names()).create()
 
 
 def radiance(gaussians: Gaussians, eye: Tensor, degree: int | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from relight.errors import BackendUnavailableError, ShapeError
 from relight.geometry.mesh import Mesh
+from relight.render.backends import first_usable
 from relight.render.meshes import surface_at
 from relight.shading.surface import Surface
 from relight.shading.tracing import Tracer
@@ -46,16 +47,7 @@ def create_tracer(mesh: Mesh, name: str = "auto") -> Tracer:
     """
     kind = mesh.vertices.device.type
     candidates = [t for t in TRACERS if t.name == name or (name == "auto" and kind in t.devices)]
-    if not candidates:
-        known = ", ".join(t.name for t in TRACERS)
-        raise BackendUnavailableError(f"tracer {name!r}: no such tracer for {kind}; known: {known}")
-    reasons = []
-    for tracer in candidates:
-        reason = tracer.unavailable()
-        if reason is None:
-            return tracer.create(mesh)
-        reasons.append(f"{tracer.name}: {reason}")
-    raise BackendUnavailableError(f"no rays on {kind}: {'; '.join(reasons)}; see relight doctor")
+    return first_usable(candidates, "tracer", name, kind, (t.name for t in TRACERS)).create(mesh)
 
 
 class MeshTracer(ABC):

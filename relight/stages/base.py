@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from relight.errors import outside
 from relight.scene import Scene
 
 
@@ -47,16 +47,8 @@ class Stage(ABC):
         }
 
     def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
-        """For `__post_init__`.  ranges: (lowest, highest) by option, infinity for no limit.
-
-        Raises ValueError with one line for every option outside, which is how a scene file's mistakes are told.
-        """
-        wrong = [
-            f"{name}: expected {f'{low:g} or more' if high == math.inf else f'{low:g} to {high:g}'} (got {value})"
-            for name, (low, high) in ranges.items()
-            if not low <= (value := getattr(self, name)) <= high
-        ]
-        if wrong:
+        """For `__post_init__`.  ranges: see `outside`.  Raises ValueError with a line for every option outside."""
+        if wrong := outside(self, ranges):
             raise ValueError("\n".join(wrong))
 
     @abstractmethod

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from relight.errors import BackendUnavailableError, MissingPartError
+from relight.errors import BackendUnavailableError, MissingPartError, outside
 from relight.fit.begin import ALL, Prior, begin
 from relight.fit.graph import Surface, seen_surface
 from relight.fit.judge import Trials, judge, repainted
@@ -79,8 +79,7 @@ class Phase:
     """Judge anew, before it begins and in the light found so far, which kinds of material are metal and how rough."""
 
     def __post_init__(self) -> None:
-        wrong = [f"{name}: expected 0 or more (got {value})" for name, value in vars(self).items() if not value >= 0]
-        if wrong:
+        if wrong := outside(self, dict.fromkeys(vars(self), (0, math.inf))):
             raise ValueError("\n".join(wrong))
 
 

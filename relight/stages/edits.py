@@ -6,6 +6,7 @@ The channel `selection` says how far a Gaussian is meant.
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -41,7 +42,7 @@ class Edit(Stage):
 
         The textured mesh, and with a change of shape the mesh for rays, are left behind: they show what was.
         """
-        name = type(self).__name__.lower()
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
         if scene.gaussians is None or "selection" not in scene.gaussians.channels:
             raise MissingPartError(f"{name}: nothing is selected; put the stage select before it")
         chosen = scene.gaussians.channels["selection"] > self.threshold

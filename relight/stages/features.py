@@ -18,6 +18,7 @@ from relight.fit.uplift import SEEN, Refinement, Seen, agreement, uplift
 from relight.geometry.camera import evenly
 from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer
+from relight.resize import averaged
 from relight.scene import FeatureBasis, Scene
 from relight.stages.base import Job, Stage
 from relight.views import Photo, Views
@@ -202,7 +203,7 @@ def disagreement(feature, basis: FeatureBasis, pictures: _Pictures, maps, raster
             picture, values = pictures[index], maps[index].float()
             image = rasterizer.rasterize(gaussians, picture.camera, feature.float(), options)
             found = image.features / image.alpha.clamp_min(1e-3)[..., None]
-            found = interpolate(found.permute(2, 0, 1)[None], values.shape[:2], mode="area")[0].permute(1, 2, 0)
+            found = averaged(found, *values.shape[:2])
             weight = _small(pictures.weights[index] * image.alpha, values)
             total += float((agreement(basis.widened(found), values, "cosine") * weight).sum())
             count += float(weight.sum())
@@ -216,4 +217,4 @@ def _counts(photo: Photo) -> Tensor:
 
 
 def _small(weight: Tensor, values: Tensor) -> Tensor:
-    return interpolate(weight[None, None], values.shape[:2], mode="area")[0, 0]
+    return averaged(weight[..., None], *values.shape[:2])[..., 0]

@@ -17,6 +17,7 @@ from relight.fit.guide import MaterialGuide, photographs
 from relight.fit.judge import Trials, judge, repainted
 from relight.fit.lighting import FittedLighting
 from relight.fit.losses import noisy_error
+from relight.fit.moments import moments, restore_moments
 from relight.fit.places import Places
 from relight.fit.sky import color_shares
 from relight.fit.textures import LearnableTextures, Pixels, Shading, glowing, photographed, to_vertices
@@ -391,7 +392,7 @@ class _TextureFit:
     def _checkpoint(self) -> Checkpoint:
         tensors = {name: p.detach() for name, p in self.named.items()} | {"generator": self.generator.get_state()}
         for name, p in self.named.items():
-            tensors |= {f"adam.{key}.{name}": v for key, v in self.adam.state.get(p, {}).items()}
+            tensors |= moments(self.adam, p, f"adam.{{}}.{name}")
         if self.guide is not None:
             tensors |= {f"guide.{name}": value for name, value in self.guide.score.state().items()}
         return Checkpoint(self.step, {**tensors, **self.light.state()}, {"quality": self.quality})
@@ -405,6 +406,4 @@ class _TextureFit:
         with torch.no_grad():
             for name, p in self.named.items():
                 p.copy_(saved.tensors[name])
-                keys = [k for k in saved.tensors if k.startswith("adam.") and k.endswith(f".{name}")]
-                if keys:
-                    self.adam.state[p] = {k.split(".")[1]: saved.tensors[k].clone() for k in keys}
+                restore_moments(self.adam, p, saved.tensors, f"adam.{{}}.{name}")

@@ -16,6 +16,7 @@ from relight.diffusion.pictures.textures import surface_photograph, taken_apart
 from relight.diffusion.score.options import ScoreOptions
 from relight.errors import MissingPartError
 from relight.fit.guide import MaterialGuide, PatchGuide, ShadedGuide, around
+from relight.fit.moments import moments, restore_moments
 from relight.fit.textures import LearnableTextures, Shading
 from relight.render.atlas import Texels, unwrap
 from relight.render.meshes import create_mesh_rasterizer
@@ -173,8 +174,7 @@ class _Painting:
 
     def _checkpoint(self) -> Checkpoint:
         tensors = {"materials": self.textures.materials.detach(), "generator": self.generator.get_state()}
-        state = self.adam.state.get(self.textures.materials, {})
-        tensors |= {f"adam.{key}": value for key, value in state.items()}
+        tensors |= moments(self.adam, self.textures.materials, "adam.{}")
         for name, guide in (("guide", self.guide), ("shaded", self.shaded)):
             if guide is not None:
                 tensors |= {f"{name}.{k}": v for k, v in guide.score.state().items()}
@@ -182,9 +182,10 @@ class _Painting:
 
     def _restore(self, saved: Checkpoint) -> None:
         self.step = saved.step
+        self.generator.set_state(saved.tensors["generator"])
         with torch.no_grad():
             self.textures.materials.copy_(saved.tensors["materials"])
-        self.adam.state[self.textures.materials] = saved.under("adam.")
+        restore_moments(self.adam, self.textures.materials, saved.tensors, "adam.{}")
         for name, guide in (("guide", self.guide), ("shaded", self.shaded)):
             if guide is not None:
                 guide.score.restore(saved.under(f"{name}."))

@@ -16,6 +16,7 @@ from relight.diffusion.surroundings.panorama import DiffusionPanorama, PanoramaE
 from relight.errors import MissingPartError, RelightError
 from relight.geometry.camera import Camera, evenly
 from relight.images import read_image
+from relight.resize import averaged, within
 from relight.scene import Scene
 from relight.shading.color import srgb_to_linear
 from relight.shading.environment import Environment
@@ -156,6 +157,5 @@ def _up(scene: Scene) -> tuple[float, float, float] | None:
 
 
 def _small(picture: Tensor) -> Tensor:
-    scale = min(1.0, SMALL / max(picture.shape[:2]))
-    size = [max(2, round(n * scale)) for n in picture.shape[:2]]
-    return torch.nn.functional.interpolate(picture.permute(2, 0, 1)[None], size, mode="area")[0].permute(1, 2, 0)
+    height, width = picture.shape[:2]
+    return averaged(picture, *within((height, width), SMALL))

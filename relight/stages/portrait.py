@@ -113,7 +113,7 @@ class Portrait(Stage):
             job.report(k + 1, len(chosen), {"relit": float(people), "faces": float(faces)})
             if k + 1 < len(chosen) and job.checkpoint_due():
                 job.checkpoint(Checkpoint(k + 1, {}, {"done": f"{k + 1} {people} {faces}"}))
-            if job.enough():
+            if k + 1 < len(chosen) and job.enough():
                 break
         if not people:
             raise NobodyError("portrait: nobody was found in the photographs; choose others by portrait.views")

@@ -120,7 +120,7 @@ class RelightVideo(Stage):
             del before[: len(made)], geometries[: len(made)]
             if parts.done < self.frames and job.checkpoint_due():
                 job.checkpoint(Checkpoint(parts.done, {}, {}))
-            if job.enough():
+            if parts.done < self.frames and job.enough():
                 break
         parts.finish()
         return scene

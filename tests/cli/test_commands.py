@@ -201,7 +201,7 @@ def test_new_takes_the_file_of_a_capture(here):
 
 def test_new_keeps_an_existing_file(here, fails):
     (here / "photos" / "scene.yaml").write_text("mine")
-    assert "photos/scene.yaml: exists; --force replaces it, -o writes another file" in fails("new", "photos")
+    assert "photos/scene.yaml: exists; --force replaces it, or name another file" in fails("new", "photos")
     assert (here / "photos" / "scene.yaml").read_text() == "mine"
     assert main(["new", "photos", "--force"]) == 0
     assert main(["check", "--fast", "photos"]) == 0
@@ -445,14 +445,14 @@ def test_render_stills(run, tmp_path, capsys, fails):
 
 
 def test_stills_have_names_of_their_own():
-    from relight.cli.render import _still_names
+    from relight.cli.render_run import still_names
 
-    assert _still_names(["a.png", "b.jpg"]) == ["a.png", "b.png"]
-    assert _still_names(["left/a.png", "right/a.png"]) == ["left_a.png", "right_a.png"]
-    assert _still_names(["a.png", "a.jpg"]) == ["a.png.png", "a.jpg.png"]
-    assert _still_names(["/abs/a", "../b"]) == ["abs_a.png", "b.png"]
-    assert _still_names(["cam.1/f.0001", "ä b\\c.JPG"]) == ["cam.1_f.0001.png", "ä_b_c.png"]
-    assert _still_names(["a/b", "a_b"]) == ["0000_a_b.png", "0001_a_b.png"]
+    assert still_names(["a.png", "b.jpg"]) == ["a.png", "b.png"]
+    assert still_names(["left/a.png", "right/a.png"]) == ["left_a.png", "right_a.png"]
+    assert still_names(["a.png", "a.jpg"]) == ["a.png.png", "a.jpg.png"]
+    assert still_names(["/abs/a", "../b"]) == ["abs_a.png", "b.png"]
+    assert still_names(["cam.1/f.0001", "ä b\\c.JPG"]) == ["cam.1_f.0001.png", "ä_b_c.png"]
+    assert still_names(["a/b", "a_b"]) == ["0000_a_b.png", "0001_a_b.png"]
 
 
 def test_render_a_film(run, tmp_path, fails):

@@ -206,6 +206,22 @@ def test_a_reference_picture_joins_the_fit(tiny: Path, tmp_path: Path) -> None:
         replace(options, reference=str(tmp_path / "missing.png")).run(scene, MemoryJob(tmp_path))
 
 
+def test_a_reference_alone_resumes_as_if_never_stopped(tiny: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "wall.png", torch.rand(24, 40, 3, generator=generator()))
+    scene = Scene(frame=Frame(radius=1.0), asset=ball_mesh())
+    options = Paint(
+        prior=str(tiny), iterations=4, size=32, texture=32, occlusion_rays=0, material_weight=0,
+        reference=str(tmp_path / "wall.png"),
+    )  # fmt: skip
+    whole = options.run(scene, MemoryJob(tmp_path)).asset
+    job = MemoryJob(tmp_path, stop_at=2)
+    with pytest.raises(Interrupted):
+        options.run(scene, job)
+    rest = options.run(scene, MemoryJob(tmp_path, restored=job.saved)).asset
+    images = [m.materials[0].base_color_texture.image for m in (whole, rest)]  # type: ignore[union-attr]
+    torch.testing.assert_close(*images, rtol=0, atol=0)
+
+
 def test_painting_says_what_it_lacks(tiny: Path, tmp_path: Path) -> None:
     scene = Scene(frame=Frame(radius=1.0), asset=ball_mesh())
     with pytest.raises(PriorError, match="'velvet'; it knows plain"):

@@ -9,12 +9,13 @@ from functools import cache
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import conv2d, interpolate, pad
+from torch.nn.functional import conv2d, pad
 
 from relight.diffusion.own.procedural.draw import Draw
 from relight.diffusion.own.procedural.frames import Light, frames
 from relight.diffusion.own.procedural.leaves import leaves
 from relight.diffusion.own.procedural.views import Views
+from relight.resize import bicubic
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ def materials(views: Views, light: Light) -> PairSource:
 
 def halved(picture: Tensor) -> Tensor:
     """(B, C, H / 2, W / 2), bicubic and antialiased."""
-    return interpolate(
-        picture, scale_factor=0.5, mode="bicubic", antialias=True, align_corners=False, recompute_scale_factor=True
-    ).clamp(0, 1)
+    return bicubic(picture, (picture.shape[2] // 2, picture.shape[3] // 2)).clamp(0, 1)
 
 
 def smoothed(picture: Tensor, sigma: float) -> Tensor:
@@ -120,7 +119,7 @@ def _antialiased(picture: Tensor, generator: Generator) -> Tensor:
     """Rendered by one ray a pixel, a picture has steps that no camera gives: fewer pixels, each of several rays."""
     size = picture.shape[-1]
     side = 16 * Draw(generator).pick(range(max(1, size // 32), max(2, size // 20)))
-    small = interpolate(picture, (side, side), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    small = bicubic(picture, (side, side)).clamp(0, 1)
     return small if Draw(generator).chance(0.5) else small.mT
 
 

@@ -18,8 +18,9 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from relight.diffusion.own.network import PriorError
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import condition_maps
-from relight.diffusion.pictures.upscale import Upscaler, resized
+from relight.diffusion.pictures.upscale import Upscaler
 from relight.diffusion.protocol import Condition
+from relight.resize import bicubic
 from relight.shading.color import srgb_to_linear
 
 DARKEST = 0.02
@@ -76,12 +77,12 @@ class Photograph:
         """(1, 23, *size) for `Condition.maps`."""
         normal, depth = self.normal, self.depth
         if normal is not None and depth is not None:
-            normal = torch.nn.functional.normalize(stretched(normal, size), dim=1)
-            depth = resized(depth, size)
+            normal = torch.nn.functional.normalize(bicubic(normal, size), dim=1)
+            depth = bicubic(depth, size).clamp(0, 1)
         else:
             normal = depth = None
-        mask = (resized(self.mask, size) > 0.5).float()
-        return condition_maps(resized(self.picture, size), mask, normal, depth)
+        mask = (bicubic(self.mask, size) > 0.5).float()
+        return condition_maps(bicubic(self.picture, size).clamp(0, 1), mask, normal, depth)
 
 
 def decompose(
@@ -107,12 +108,12 @@ def decompose(
     found, spread = estimated(photo, prior, options, generator, progress)
     size, picture = _size(photo.picture), photo.picture.to(found)
     if _size(found) == size or way == "bicubic":
-        maps = resized(found, size)
+        maps = bicubic(found, size).clamp(0, 1)
     elif way == "upscaler" and upscaler is not None:
         maps = upscaler.to_size(found, size, picture)
     else:
         maps = guided_upsampling(found, picture)
-    return layered(photo, maps, resized(spread, size))
+    return layered(photo, maps, bicubic(spread, size).clamp(0, 1))
 
 
 def layered(photo: Photograph, maps: Tensor, spread: Tensor) -> Decomposition:
@@ -163,7 +164,7 @@ def estimated(
             result = mean
         else:
             before = _size(result)
-            result = stretched(result, at) + mean - stretched(stretched(mean, before), at)  # type: ignore[arg-type]
+            result = bicubic(result, at) + mean - bicubic(bicubic(mean, before), at)  # type: ignore[arg-type]
     assert result is not None
     return result.clamp(0, 1), spread
 
@@ -198,7 +199,7 @@ def guided_upsampling(coarse: Tensor, guide: Tensor, radius: int = 2, smooth: fl
     """(B, C, H, W) of (B, C, h, w): in windows of 2 radius + 1 coarse pixels linear in the colours of the guide (B, 3,
     H, W), the fast guided filter (He and Sun, arXiv 1505.00996).  smooth: variance of colours that counts as none.
     """
-    small = stretched(guide, _size(coarse))
+    small = bicubic(guide, _size(coarse))
     mean_g, mean_c = _box(small, radius), _box(coarse, radius)
     products = small[:, :, None] * small[:, None]
     b, _, _, h, w = products.shape
@@ -219,11 +220,6 @@ def guided_upsampling(coarse: Tensor, guide: Tensor, radius: int = 2, smooth: fl
 def _box(values: Tensor, radius: int) -> Tensor:
     """Mean over windows, replicated at the border."""
     return avg_pool2d(pad(values, (radius,) * 4, mode="replicate"), 2 * radius + 1, 1)
-
-
-def stretched(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, *size), bicubic, antialiased, not clipped: for what isn't a colour."""
-    return interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False)
 
 
 def _size(picture: Tensor) -> tuple[int, int]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry, resized_inside
+from relight.resize import resized, within
 from relight.shading.color import luminance
 
 FLOOR = 0.01
@@ -32,13 +33,9 @@ def detailed(source: Tensor, relit: Tensor, geometry: Geometry, size: int, stren
     SIGGRAPH 2007).
     """
     height, width = geometry.size
-    scale = min(1.0, size / max(height, width))
-    small = geometry.resized(max(2, round(height * scale)), max(2, round(width * scale)))
-    mask = geometry.mask[..., None].float()
-    # What is beside the subject mustn't mix with it.
-    share = resized(mask, *small.size).clamp_min(1e-3)
-    before = resized(source * mask, *small.size) / share
-    after = relit if relit.shape[:2] == small.size else _shrunk(relit, geometry, small.size, share)
+    small = geometry.resized(*within((height, width), size))
+    before = resized_inside(source, geometry.mask, small.size)
+    after = relit if relit.shape[:2] == small.size else _shrunk(relit, geometry, small.size)
     ratio = ((after + FLOOR) / (before + FLOOR)).clamp(1 / MOST, MOST).log()
     factor = upsampled(ratio, small, geometry).exp()
     full = ((source + FLOOR) * factor - FLOOR).clamp_min(0)
@@ -48,10 +45,9 @@ def detailed(source: Tensor, relit: Tensor, geometry: Geometry, size: int, stren
     return torch.lerp(plain.clamp_min(0), full, strength)
 
 
-def _shrunk(relit: Tensor, geometry: Geometry, size: tuple[int, int], share: Tensor) -> Tensor:
-    if relit.shape[:2] != geometry.size:
-        return resized(relit, *size)
-    return resized(relit * geometry.mask[..., None], *size) / share
+def _shrunk(relit: Tensor, geometry: Geometry, size: tuple[int, int]) -> Tensor:
+    same = relit.shape[:2] == geometry.size
+    return resized_inside(relit, geometry.mask, size) if same else resized(relit, *size)
 
 
 def upsampled(values: Tensor, small: Geometry, large: Geometry) -> Tensor:

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from relight.diffusion.pictures.hints import closeness, past, sky
 from relight.errors import RelightError, ShapeError
 from relight.geometry.camera import Camera
 from relight.render.deferred import GBuffer
 from relight.render.proxy import Proxy
+from relight.resize import resized
 from relight.shading.lights import Light
 from relight.shading.surface import Surface
 from relight.shading.tracing import Tracer
@@ -212,16 +212,6 @@ def level_camera(height: int, width: int, fov: float = FOV) -> Camera:
     return Camera(pose, focal, focal, width / 2, height / 2, width, height)
 
 
-def resized(values: Tensor, height: int, width: int) -> Tensor:
-    """(H, W, C) by area where smaller, bilinear where larger."""
-    planes = values.permute(2, 0, 1)[None]
-    if height <= values.shape[0] and width <= values.shape[1]:
-        out = interpolate(planes, (height, width), mode="area")
-    else:
-        out = interpolate(planes, (height, width), mode="bilinear", antialias=True)
-    return out[0].permute(1, 2, 0).contiguous()
-
-
 def from_maps(
     mask: Tensor,
     *,
@@ -272,3 +262,32 @@ def integrated(normal: Tensor, mask: Tensor, camera: Camera) -> Tensor:
     depth = torch.fft.ifft2(spectrum).real[:height, :width] / camera.fx
     middle = depth[mask].median() if bool(mask.any()) else depth.median()
     return (1 + depth - middle).clamp_min(0.05)
+
+
+def resized_inside(picture: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """(*size, C) of (H, W, C), without what is beside the (H, W) bool mask; about 0 where none of it is."""
+    share = mask[..., None].float()
+    return resized(picture * share, *size) / resized(share, *size).clamp_min(1e-3)
+
+
+def flow(one: Geometry, two: Geometry, tolerance: float = 0.01) -> tuple[Tensor, Tensor]:
+    """(H, W, 2) where in the picture of `two` (x, y pixels) the points are that `one` shows, and (H, W) bool whether
+    `two` shows them, too.  Exact, of a scene that doesn't move.  tolerance: of depth, relative.
+    """
+    place, depth = two.camera.project(one.position)
+    height, width = two.size
+    x, y = place[..., 0].floor().long(), place[..., 1].floor().long()
+    inside = one.mask & (depth > 0) & (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
+    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
+    there = two.depth[y, x]
+    return place, inside & two.mask[y, x] & ((there - depth).abs() < tolerance * depth)
+
+
+def looked_up(picture: Tensor, place: Tensor) -> Tensor:
+    """(H, W, C) bilinear values of a (H, W, C) picture at (H, W, 2) pixels."""
+    height, width = picture.shape[:2]
+    grid = torch.stack([2 * place[..., 0] / width - 1, 2 * place[..., 1] / height - 1], -1)
+    found = torch.nn.functional.grid_sample(
+        picture.permute(2, 0, 1)[None], grid[None], padding_mode="border", align_corners=False
+    )
+    return found[0].permute(1, 2, 0)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, avg_pool2d, interpolate, softplus
 
-from relight.diffusion.pictures.upscale import resized
+from relight.resize import bicubic, within
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 
 SCALES = 3
@@ -70,9 +70,8 @@ def separate(
     """
     weights = Weights() if weights is None else weights
     height, width = photo.shape[1:]
-    scale = min(1.0, side / max(height, width))
-    size = max(8, round(height * scale)), max(8, round(width * scale))
-    shown = resized(photo[None], size)
+    size = within((height, width), side, 8)
+    shown = bicubic(photo[None], size).clamp(0, 1)
     light = srgb_to_linear(shown)
     grid = (max(4, round(cells * size[0] / max(size))), max(4, round(cells * size[1] / max(size))))
     near = nearness(shown, grid)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from relight.diffusion.pictures.geometry import Geometry, from_maps, level_camera, resized
+from relight.diffusion.pictures.geometry import Geometry, from_maps, level_camera
+from relight.resize import resized, within
 from relight.vectors import unit
 
 GRID = 128
@@ -29,8 +30,7 @@ def estimated(picture: Tensor, mask: Tensor | None = None, relief: float = RELIE
     height, width = picture.shape[:2]
     if mask is None:
         mask = subject(picture)
-    scale = min(1.0, GRID / max(height, width))
-    small = (max(4, round(height * scale)), max(4, round(width * scale)))
+    small = within((height, width), GRID, 4)
     inside = resized(mask[..., None].float(), *small)[..., 0] >= 0.5
     # A border of one pixel that isn't the subject is a frame, not an outline.
     normal = _backdrop(small) if float(inside[1:-1, 1:-1].float().mean()) > 0.98 else _inflated(inside)

@@ -15,12 +15,13 @@ from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import condition_maps
 from relight.diffusion.pictures.detail import detailed
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry, resized_inside
 from relight.diffusion.pictures.hints import matte, radiance_hints
 from relight.diffusion.pictures.hints import shown as as_hint
 from relight.diffusion.protocol import Condition
 from relight.errors import RelightError
 from relight.plugins import did_you_mean
+from relight.resize import within
 from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 from relight.shading.lights import Light, Surroundings
 from relight.shading.spherical_harmonics import basis
@@ -347,9 +348,7 @@ def checked(picture: Tensor, geometry: Geometry) -> None:
 
 
 def _working(geometry: Geometry, size: int) -> Geometry:
-    scale = min(1.0, size / max(geometry.size))
-    height, width = geometry.size
-    small = geometry.resized(max(2, round(height * scale)), max(2, round(width * scale)))
+    small = geometry.resized(*within(geometry.size, size))
     # A subject thinner than a small pixel is still one.
     return small if bool(small.mask.any()) else replace(small, mask=torch.ones_like(small.mask))
 
@@ -357,9 +356,8 @@ def _working(geometry: Geometry, size: int) -> Geometry:
 def shrunk(picture: Tensor, geometry: Geometry, size: int) -> tuple[Tensor, Geometry]:
     """(h, w, 3) linear of a (H, W, 3) sRGB picture, without what is beside the subject, and the shape, at no more than
     `size` pixels of the longer side; its mask is never empty."""
-    small, mask = _working(geometry, size), geometry.mask[..., None].float()
-    shared = resized(mask, *small.size).clamp_min(1e-3)
-    return resized(srgb_to_linear(picture) * mask, *small.size) / shared, small
+    small = _working(geometry, size)
+    return resized_inside(srgb_to_linear(picture), geometry.mask, small.size), small
 
 
 def relit_in_box(painter: Painter, picture: Tensor, geometry: Geometry, light: NewLight, seed: int) -> Tensor:

@@ -18,10 +18,11 @@ from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.tasks import condition_maps
 from relight.diffusion.pictures.decompose import Options, Photograph, estimated
 from relight.diffusion.pictures.patches import like
-from relight.diffusion.pictures.upscale import Upscaler, resized
+from relight.diffusion.pictures.upscale import Upscaler
 from relight.diffusion.protocol import Condition
 from relight.diffusion.tileable import tileable
 from relight.images import read_image
+from relight.resize import bicubic
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.shade import SplitSum, shade
 from relight.shading.studio import studio
@@ -79,7 +80,7 @@ def surface_photograph(path: str | Path, most: int) -> Tensor:
     picture = read_image(path).srgb.permute(2, 0, 1)[None]
     high, wide = picture.shape[2:]
     shrink = min(1.0, most / min(high, wide))
-    return resized(picture, (round(high * shrink), round(wide * shrink)))
+    return bicubic(picture, (round(high * shrink), round(wide * shrink))).clamp(0, 1)
 
 
 def taken_apart(photo: Tensor, prior: Prior, generator: Generator) -> Tensor:
@@ -89,8 +90,8 @@ def taken_apart(photo: Tensor, prior: Prior, generator: Generator) -> Tensor:
     _check(prior)
     size = (photo.shape[2], photo.shape[3])
     found, _ = estimated(Photograph(photo, *flat(size)), prior, Options(samples=1, zooms=0), generator)
-    coarse = resized(found, size)
-    blurred = resized(resized(photo, (found.shape[2], found.shape[3])), size)
+    coarse = bicubic(found, size).clamp(0, 1)
+    blurred = bicubic(bicubic(photo, (found.shape[2], found.shape[3])).clamp(0, 1), size).clamp(0, 1)
     ratio = (photo + 0.02) / (blurred + 0.02)
     return torch.cat([coarse[:, :3] * ratio, coarse[:, 3:]], 1).clamp(0, 1)
 
@@ -102,7 +103,7 @@ def enlarged(maps: Tensor, upscaler: Upscaler, size: tuple[int, int]) -> Tensor:
         rough = torch.cat([around[:, 3:], around[:, 3:4]], 1)
         twice = torch.cat([upscaler(around[:, :3]), upscaler(rough)[:, :2]], 1)
         maps = twice[..., 2 * MARGIN : -2 * MARGIN, 2 * MARGIN : -2 * MARGIN]
-    return resized(maps, size)
+    return bicubic(maps, size).clamp(0, 1)
 
 
 def _check(prior: Prior) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from relight.diffusion.own import kept
 from relight.diffusion.own.imdn import Imdn, Shape
 from relight.diffusion.own.network import PriorError
+from relight.resize import bicubic
 
 HEADER = "upscaler"
 SAMPLE = 48
@@ -79,8 +79,8 @@ class Upscaler:
         growth = max(size[0] / picture.shape[2], size[1] / picture.shape[3])
         for _ in range(max(0, math.ceil(math.log2(growth / 1.1)))):
             twice = (2 * picture.shape[2], 2 * picture.shape[3])
-            picture = self(picture, None if guide is None else resized(guide, twice))
-        return resized(picture, size)
+            picture = self(picture, None if guide is None else bicubic(guide, twice).clamp(0, 1))
+        return picture if tuple(picture.shape[2:]) == size else bicubic(picture, size).clamp(0, 1)
 
     def _check(self, picture: Tensor, guide: Tensor | None) -> None:
         if picture.ndim != 4 or picture.shape[1] != self.shape.channels or 0 in picture.shape:
@@ -134,13 +134,6 @@ def _span(start: int, length: int, reach: int, whole: int) -> tuple[int, int, in
 def _spread(last: int, count: int) -> list[int]:
     """0 to `last` in at most `count` even steps."""
     return sorted({round(last * i / (count - 1)) for i in range(count)})
-
-
-def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, C, *size) of (B, C, H, W), bicubic, antialiased, 0 to 1."""
-    if tuple(picture.shape[2:]) == tuple(size):
-        return picture
-    return interpolate(picture, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def charbonnier(found: Tensor, expected: Tensor, soft: float = 1e-3) -> Tensor:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.geometry import resized
 from relight.diffusion.portrait.networks import COVERAGE, Face, coverage
 from relight.errors import RelightError, ShapeError
+from relight.resize import resized, within
 
 SIZE = 640
 """Pixels of the longer side at which edges are solved for."""
@@ -98,15 +98,14 @@ def whereabouts(picture: Tensor, faces: Sequence[Face]) -> Tensor:
 def refined(picture: Tensor, rough: Tensor) -> Tensor:
     """(H, W) alpha of (H, W, 3) sRGB and rough coverage: solved at `SIZE`, brought to full size by what colours say."""
     height, width = picture.shape[:2]
-    scale = min(1.0, SIZE / max(height, width))
-    size = (max(8, round(height * scale)), max(8, round(width * scale)))
+    size = within((height, width), SIZE, 8)
     small, said = resized(picture, *size), resized(rough[..., None], *size)[..., 0]
     pixel = max(size) / COVERAGE
     sure = _shrunk(said > 0.9, INNER * pixel)
     open_ = ~_grown(said > 0.1, OUTER * pixel)
     alpha = _closed_form(small.numpy(), said.numpy(), sure.numpy(), open_.numpy())
     alpha = torch.from_numpy(alpha).clamp(0, 1)
-    if scale < 1:
+    if max(height, width) > SIZE:
         alpha = _guided(picture, small, alpha)
     band = resized((~(sure | open_)).float()[..., None], height, width)[..., 0] > 0
     alpha = torch.where(band, alpha, (resized(said[..., None], height, width)[..., 0] > 0.5).float())

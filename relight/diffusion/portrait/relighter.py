@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from relight.diffusion.pictures.detail import FLOOR, colours_kept, upsampled
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.hints import matte
 from relight.diffusion.pictures.relighters import (
     ALBEDO,
@@ -26,6 +26,7 @@ from relight.diffusion.pictures.relighters import (
 )
 from relight.diffusion.portrait.networks import Face
 from relight.diffusion.portrait.shape import skin
+from relight.resize import resized
 from relight.shading.color import linear_to_srgb, luminance, srgb_to_linear
 from relight.shading.shade import SplitSum, shade
 

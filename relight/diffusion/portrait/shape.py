@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from relight.diffusion.pictures.geometry import Geometry, from_maps, level_camera, resized
+from relight.diffusion.pictures.geometry import Geometry, from_maps, level_camera
 from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.portrait.networks import Face
 from relight.geometry.camera import Camera
+from relight.resize import resized, within
 from relight.vectors import unit
 
 GRID = 256
@@ -35,7 +36,7 @@ def person(picture: Tensor, mask: Tensor, faces: Sequence[Face], camera: Camera 
     height, width = mask.shape
     taken_by = camera or level_camera(height, width)
     scale = min(1.0, GRID / max(height, width))
-    size = (max(4, round(height * scale)), max(4, round(width * scale)))
+    size = within((height, width), GRID, 4)
     inside = resized(mask[..., None].float(), *size)[..., 0] >= 0.5
     if not bool(inside.any()):
         inside = torch.ones_like(inside)

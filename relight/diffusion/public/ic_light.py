@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from relight.diffusion.protocol import Condition
 from relight.diffusion.public.diffusers_model import DiffusersModel, widen
 from relight.diffusion.public.place import Place, StableDiffusion
 from relight.diffusion.samplers import Sampling, sample
 from relight.errors import RelightError
+from relight.resize import bicubic
 
 SDE = {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}
 UNWANTED = "lowres, bad anatomy, bad hands, cropped, worst quality"
@@ -71,10 +71,9 @@ class ICLight:
         if refined == 1:
             return picture
         step = self.denoiser.factor
-        size = [round(n * refined / step) * step for n in (height, width)]
+        size = (round(height * refined / step) * step, round(width * refined / step) * step)
         larger, front, back = (
-            None if p is None else interpolate(p, size, mode="bicubic", antialias=True).clamp(-1, 1)
-            for p in (picture, foreground, background)
+            None if p is None else bicubic(p, size).clamp(-1, 1) for p in (picture, foreground, background)
         )
         assert larger is not None and front is not None
         return self._once(front, back, prompt, unwanted, how, self.denoiser.encode(larger), 0.5, generator)

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.hints import radiance_hints
 from relight.diffusion.pictures.relighters import NewLight, RelighterError, Shown, rays, relit_in_box
-from relight.plugins import PluginError, load_target
+from relight.diffusion.public import load
+from relight.diffusion.public.neural_gaffer import light_pictures
+from relight.resize import resized
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.shading.lights import Surroundings
 
@@ -27,10 +29,6 @@ def create(
     name: str, weights: str | None, *, base: str | None = None, detail: float = 1.0, **_: Any
 ) -> PublicRelighter:
     """weights, base: folders or names of a hub, None for where they are published.  Raises RelighterError."""
-    try:
-        load: Any = load_target("relight.diffusion.public:load", f"model {name!r}")
-    except PluginError as error:
-        raise RelighterError(f"model {name!r}: this relight has no loaders of public weights ({error})") from error
     return PublicRelighter(name, load(name, weights, base=base), detail)
 
 
@@ -102,8 +100,7 @@ class PublicRelighter:
                 exposed = torch.cat([small.spread((h * one.light.exposure).clamp(0, 1)) for h in hints], -1)
                 drawn.append(linear_to_srgb(_squared(exposed, size)))
             return self.model.relight(picture, mask, torch.cat(drawn), words, generator=generator)
-        pictures: Any = load_target("relight.diffusion.public.neural_gaffer:light_pictures", self.name)
-        told = [pictures(_around(one.light, small), size) for one, small in zip(frames, shapes, strict=True)]
+        told = [light_pictures(_around(one.light, small), size) for one, small in zip(frames, shapes, strict=True)]
         log, clipped = (torch.cat(parts) for parts in zip(*told, strict=True))
         return self.model.relight(picture, log, clipped, generator=generator)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.protocol import Condition, Denoiser, guided, noise_in, noised
+from relight.diffusion.samplers import ddim
 from relight.diffusion.score.options import FIRST, ScoreOptions
 from relight.errors import RelightError
 
@@ -145,18 +145,6 @@ GUIDANCE: dict[str, Callable[[Ask], Found]] = {
 
 def _told(ask: Ask, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda noisy, t: ask.model.clean(noisy, t, condition)
-
-
-def ddim(model: Denoiser, noisy: Tensor, times: list[Tensor], clean: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """(B, C, H, W) at the first of some (B,) times, carried to the last without fresh noise, up or down
-    (Song et al., arXiv 2010.02502).
-
-    clean: what is expected behind a noisy picture at a time above 0.
-    """
-    for now, then in itertools.pairwise(times):
-        expected = clean(noisy, now)
-        noisy = noised(model, expected, noise_in(model, noisy, expected, now), then)
-    return noisy
 
 
 def inverted(

@@ -9,6 +9,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
+from relight.errors import outside
+
 FIRST = 0.01
 """Time at which a clean picture stands for one that is hardly noisy: where DDIM inversion begins."""
 
@@ -119,11 +121,7 @@ class ScoreOptions:
             "alpha": (0.5, 1.5), "most_ratio": (1, math.inf), "twin_updates": (1, 100), "rank": (1, 256),
             "switch": (0, 1), "strength": (0, math.inf), "blur": (0, 16),
         }  # fmt: skip
-        wrong = [
-            f"{name}: expected {f'{low:g} or more' if high == math.inf else f'{low:g} to {high:g}'} (got {value})"
-            for name, (low, high) in ranges.items()
-            if not low <= (value := getattr(self, name)) <= high
-        ]
+        wrong = outside(self, ranges)
         for name, most in {"annealed_by": 1.0, "interval": 0.5, "twin_rate": math.inf, "clip": math.inf}.items():
             if (value := getattr(self, name)) is not None and not 0 < value <= most:
                 wrong.append(f"{name}: expected above 0{f' to {most:g}' if most < math.inf else ''} (got {value})")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from relight.errors import RelightError
+from relight.resize import averaged
 from relight.shading.color import linear_to_srgb
 from relight.shading.environment import Environment, bilinear
 
@@ -127,24 +128,19 @@ def condition(photo: Tensor, seen: Tensor) -> Tensor:
     return torch.cat([shown, seen[..., None], up], -1).permute(0, 3, 1, 2)
 
 
-def resized(radiance: Tensor, rows: int) -> Tensor:
+def resized_map(radiance: Tensor, rows: int) -> Tensor:
     """(rows, 2 rows, 3) of a (H, 2H, 3) map: means where there is more, cubic in the logarithm where there is less, and
     around in either case.
     """
     height = radiance.shape[0]
     if rows <= height:
-        return shrunk(radiance, rows)
+        return averaged(radiance, rows, 2 * rows)
     edge = 2
     log = pad(torch.log1p(radiance).permute(2, 0, 1)[None], (edge, edge, 0, 0), mode="circular")
     scale = rows / height
     big = interpolate(log, scale_factor=scale, mode="bicubic", align_corners=False)
     cut = round(edge * scale)
     return torch.expm1(big[0, :, :rows, cut : cut + 2 * rows].clamp_min(0)).permute(1, 2, 0)
-
-
-def shrunk(values: Tensor, rows: int) -> Tensor:
-    """(rows, 2 rows, C) means of (H, 2H, C)."""
-    return interpolate(values.permute(2, 0, 1)[None], (rows, 2 * rows), mode="area")[0].permute(1, 2, 0)
 
 
 def _centres(count: int) -> Tensor:

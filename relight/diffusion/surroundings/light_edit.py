@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
-from relight.diffusion.surroundings.framing import map_directions, resized
+from relight.diffusion.surroundings.framing import map_directions, resized_map
 from relight.errors import RelightError, ShapeError
 from relight.shading.color import luminance
 from relight.shading.environment import Environment, bilinear
@@ -171,7 +171,7 @@ def find_lights(radiance: Tensor, most: int = 8) -> EditableLights:
     if not bool(torch.isfinite(radiance).all()) or float(radiance.min()) < 0:
         raise RelightError("panorama: expected finite radiance, not below 0; export it again")
     # Lights are looked for in a map of moderate size; what they own of a larger one is what they own there.
-    small = resized(radiance, min(rows, LOOKED_AT))
+    small = resized_map(radiance, min(rows, LOOKED_AT))
     directions, solid = map_directions(len(small)), solid_angles(len(small))
     parts = _components(_bright(small))
     if not parts:

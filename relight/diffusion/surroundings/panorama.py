@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.protocol import Condition, Denoiser, noise_in, noised
-from relight.diffusion.surroundings.framing import Frame, condition, map_directions, resized, shrunk, warped
+from relight.diffusion.protocol import Condition, Denoiser
+from relight.diffusion.samplers import ddim
+from relight.diffusion.surroundings.framing import Frame, condition, map_directions, resized_map, warped
 from relight.errors import RelightError, ShapeError
+from relight.resize import averaged
 from relight.shading.color import linear_to_srgb
 from relight.shading.encoding import decode, encode
 
@@ -73,7 +74,7 @@ class DiffusionPanorama:
         shown, clipped = parts[..., :3], parts[..., 3:]
         trusted = (seen[..., None] > 0.99).float() * (1 - clipped)
         made = self._made(condition(shown, seen), shown, trusted)
-        return with_photo(resized(made, rows), photo, frame)
+        return with_photo(resized_map(made, rows), photo, frame)
 
     def complete(self, radiance: Tensor, known: Tensor) -> Tensor:
         """(H, 2H, 3) radiance of a map of which only `known` (H, 2H), 0 or 1, is given, with the rest made up; what is
@@ -93,12 +94,12 @@ class DiffusionPanorama:
         shift = rows - round(float(middle) / torch.pi * rows)
         radiance, known = radiance.roll(shift, 1), known.roll(shift, 1)
         scale = KEY / torch.exp((radiance.mean(-1, keepdim=True).clamp_min(1e-5).log() * known).sum() / known.sum())
-        small, share = (shrunk(x, self.size) for x in (radiance * scale * known, known))
+        small, share = (averaged(x, self.size, 2 * self.size) for x in (radiance * scale * known, known))
         given = small / share.clamp_min(1e-6)
         whole = (share > 0.99).float()
         made = self._made(condition(given.clamp(0, 1)[None], share[None, ..., 0]), given[None], whole[None])
         inner = _shrunk_share(known)
-        return torch.lerp(resized(made, rows) / scale, radiance, inner).where(known == 0, radiance).roll(-shift, 1)
+        return torch.lerp(resized_map(made, rows) / scale, radiance, inner).where(known == 0, radiance).roll(-shift, 1)
 
     @torch.no_grad()
     def _made(self, maps: Tensor, known: Tensor, trusted: Tensor) -> Tensor:
@@ -126,12 +127,7 @@ class DiffusionPanorama:
                 told, shape, steps=self.steps, noise=noise.to(device), between=lambda x: held(x.cpu()).to(device)
             ).cpu()
         times = torch.linspace(1, 0, self.steps + 1)[:, None].expand(-1, self.draws)
-        x = noise
-        for now, after in pairwise(times):
-            clean = held(self._clean(x, now, maps))
-            # Without noise of its own (DDIM): what is left of the noise is made less.
-            x = noised(self.model, clean, noise_in(self.model, x, clean, now), after)
-        return x
+        return ddim(self.model, noise, times.unbind(), lambda x, t: held(self._clean(x, t, maps)))
 
     def _clean(self, noisy: Tensor, t: Tensor, maps: Tensor) -> Tensor:
         if self.wrap == 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from relight.diffusion.surroundings.framing import Frame, map_directions, resized
+from relight.diffusion.surroundings.framing import Frame, map_directions, resized_map
 from relight.diffusion.surroundings.light_edit import solid_angles
 from relight.diffusion.surroundings.panorama import check_photo, laid
 from relight.shading.color import luminance
@@ -57,7 +57,7 @@ def sphere_scores(estimate: Tensor, truth: Tensor) -> dict[str, dict[str, float]
     Both maps are brought to 128 rows and exposed alike, so that the truth's median luminance is 0.5 after gamma; errors
     are of pictures after gamma, cut at 1; the angular one is of linear pictures.
     """
-    estimate, truth = resized(estimate, ROWS), resized(truth, ROWS)
+    estimate, truth = resized_map(estimate, ROWS), resized_map(truth, ROWS)
     scale = MEDIAN**GAMMA / luminance(truth).median().clamp_min(1e-6)
     found, wanted = spheres(estimate * scale), spheres(truth * scale)
     scores = {}
@@ -75,7 +75,7 @@ def sphere_scores(estimate: Tensor, truth: Tensor) -> dict[str, dict[str, float]
 
 def peak(radiance: Tensor) -> Tensor:
     """(3,) unit direction of the brightest place of (H, 2H, 3) light: the middle of what the brightest `BLOB` shows."""
-    radiance = resized(radiance, min(radiance.shape[0], ROWS))
+    radiance = resized_map(radiance, min(radiance.shape[0], ROWS))
     rows = radiance.shape[0]
     directions, weight = map_directions(rows), luminance(radiance) * solid_angles(rows)
     # The mean over a cap is a blur by a kernel of the angle: the brightest few are tried one by one.

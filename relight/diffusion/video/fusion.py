@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.pictures.detail import FLOOR, MOST
-from relight.diffusion.pictures.geometry import Geometry, resized
+from relight.diffusion.pictures.geometry import Geometry, looked_up, resized_inside
 from relight.diffusion.pictures.hints import matte
-from relight.diffusion.pictures.lumos.shots import looked_up
 from relight.diffusion.pictures.relighters import ALBEDO, Painter, Shown, box, full_size, rays
 from relight.diffusion.video.attention import consistent
 from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.motion import EstimatedMotion, ExactMotion, Motion
 from relight.diffusion.video.protocol import Window
+from relight.resize import resized, within
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 from relight.vectors import unit
 
@@ -53,8 +53,7 @@ class FusedRelighter:
         parts = [shape.cropped(top, left, height, width) for shape in window.geometries]
         flows = None if window.rendered else EstimatedMotion(crops)
         if flows is not None:
-            scale = min(1.0, self.painter.change / max(height, width))
-            parts = steadied(parts, flows.at(max(2, round(height * scale)), max(2, round(width * scale))), self.reach)
+            parts = steadied(parts, flows.at(*within((height, width), self.painter.change)), self.reach)
         given = list(zip(crops, parts, window.lights, strict=True))
         shown = [Shown.of(crop, part, light, size) for crop, part, light in given]
         change = self.painter.change
@@ -102,10 +101,7 @@ def shrunk(painted: Tensor, shown: Sequence[Shown], smaller: Sequence[Shown]) ->
     size = smaller[0].geometry.size
     if tuple(painted.shape[1:3]) == size:
         return painted
-    masks = [one.geometry.mask[..., None].float() for one in shown]
-    return torch.stack(
-        [resized(p * m, *size) / resized(m, *size).clamp_min(1e-3) for p, m in zip(painted, masks, strict=True)]
-    )
+    return torch.stack([resized_inside(p, one.geometry.mask, size) for p, one in zip(painted, shown, strict=True)])
 
 
 def hint(shown: Shown) -> Tensor:

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import torch
 from torch import Generator, Tensor
 
-from relight.diffusion.pictures.geometry import resized
 from relight.diffusion.pictures.relighters import Painter, Shown, box, full_size
 from relight.diffusion.protocol import Condition, Denoiser
 from relight.diffusion.samplers import Sampling, sample
 from relight.diffusion.video.attention import consistent
 from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.protocol import Window
+from relight.resize import resized
 from relight.shading.color import linear_to_srgb, srgb_to_linear
 
 CHANGE = 128

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from relight.diffusion.pictures.relighters import Painter, RelighterError, create_relighter
+from relight.diffusion.public import load
 from relight.diffusion.video.feedback import GeometryFeedback
 from relight.diffusion.video.light_a_video import FilmRelighter, LightAVideo
 from relight.diffusion.video.protocol import VideoRelighter
-from relight.plugins import did_you_mean, load_target
+from relight.plugins import did_you_mean
 
 TRAINED = ("unilumos", "lumen")
 """Models that relight films by themselves."""
@@ -35,7 +36,6 @@ def create_video_relighter(
     gamma: None for the keeper's own.  feedback: of `LightAVideo`.
     Raises RelighterError, and DataError for weights that aren't there.
     """
-    load: Any = load_target("relight.diffusion.public:load", f"model {name!r}")
     if name in TRAINED:
         if keeper is not None:
             raise RelighterError(f"model {name!r}: keeps films consistent by itself; leave out {keeper!r}")

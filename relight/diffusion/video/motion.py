@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.geometry import Geometry, resized
-from relight.diffusion.pictures.lumos.shots import flow, looked_up
+from relight.diffusion.pictures.geometry import Geometry, flow, looked_up
+from relight.resize import resized, within
 
 APART = 1.5
 """Pixels by which a way there and back may miss, at the size that flow is estimated at."""
@@ -30,10 +30,10 @@ class Motion(Protocol):
 
 
 class ExactMotion:
-    """Of a world where only the camera moves; see `lumos.shots.flow`."""
+    """Of a world where only the camera moves.  tolerance: see `geometry.flow`."""
 
-    def __init__(self, geometries: Sequence[Geometry]):
-        self._between = cache(lambda t, s: flow(geometries[t], geometries[s], tolerance=0.03))
+    def __init__(self, geometries: Sequence[Geometry], tolerance: float = 0.03):
+        self._between = cache(lambda t, s: flow(geometries[t], geometries[s], tolerance))
 
     def between(self, t: int, s: int) -> tuple[Tensor, Tensor]:
         """See `Motion`."""
@@ -49,9 +49,9 @@ class EstimatedMotion:
     """
 
     def __init__(self, frames: Sequence[Tensor]):
-        scale = min(1.0, FLOW_SIZE / max(frames[0].shape[:2]))
+        height, width = frames[0].shape[:2]
         # Below 32 pixels the search has no level to begin at.
-        self._size = tuple(max(32, round(n * scale)) for n in frames[0].shape[:2])
+        self._size = within((height, width), FLOW_SIZE, 32)
         self._frames = [resized(frame, *self._size) for frame in frames]
         self._grey = [(frame.mean(-1) * 255).to(torch.uint8).numpy() for frame in self._frames]
         self._step = cache(self._estimated)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from relight.diffusion.pictures.lumos.shots import looked_up
+from relight.diffusion.pictures.geometry import looked_up
 from relight.diffusion.video.motion import Motion
 from relight.shading.color import luminance, srgb_to_linear
 
@@ -19,7 +19,7 @@ DARK = 0.05
 
 def unsteadiness(fields: Sequence[Tensor], motion: Motion) -> dict[str, float]:
     """Of (H, W, C) each: warp, the mean absolute difference to the next along the motion; flicker, that of second
-    differences.  What is hidden in a neighbour isn't looked at.  `lumos.scores.warping` is the same by exact flow."""
+    differences.  What is hidden in a neighbour isn't looked at."""
     warps, flickers = [], []
     for i in range(len(fields) - 1):
         place, sure = motion.between(i, i + 1)

@@ -59,18 +59,7 @@ class MeshNvdiffrast:
         # The last channel is the face index plus one; row 0 is at the bottom of clip space, and +y down there.
         return fragments_of_faces(raster[0, ..., 3].to(torch.int32) - 1, vertices, faces, camera)
 
-    def antialias(
-        self,
-        color: Tensor,
-        fragments: Fragments,
-        vertices: Tensor,
-        faces: Tensor,
-        camera: Camera,
-        *,
-        opposite: Tensor | None = None,
-    ) -> Tensor:
-        """See `MeshRasterizer.antialias`."""
-        return antialias(color, fragments, vertices, faces, camera, opposite=opposite)
+    antialias = staticmethod(antialias)
 
 
 def _clip_positions(vertices: Tensor, camera: Camera, near: float) -> Tensor:

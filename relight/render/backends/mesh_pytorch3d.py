@@ -61,18 +61,7 @@ class MeshPytorch3d:
                 face = torch.where(found >= 0, drawn[found.clamp_min(0)], -1).to(torch.int32)
         return fragments_of_faces(face, vertices, faces, camera)
 
-    def antialias(
-        self,
-        color: Tensor,
-        fragments: Fragments,
-        vertices: Tensor,
-        faces: Tensor,
-        camera: Camera,
-        *,
-        opposite: Tensor | None = None,
-    ) -> Tensor:
-        """See `MeshRasterizer.antialias`."""
-        return antialias(color, fragments, vertices, faces, camera, opposite=opposite)
+    antialias = staticmethod(antialias)
 
 
 def _screen_positions(vertices: Tensor, camera: Camera) -> Tensor:

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from relight.diffusion.own import train as training
+from relight.diffusion.own import training
 from relight.diffusion.own.batches import Batch, captions
 from relight.diffusion.own.flow import flow_loss, step_loss, times
 from relight.diffusion.own.network import Config, Network, PriorError, indices
 from relight.diffusion.own.prior import Prior
 from relight.diffusion.own.procedural.views import draw as draw_views
 from relight.diffusion.own.tasks import MAPS, TASKS, Task, condition_maps
-from relight.diffusion.own.train import Plan, Training, drawn, train
+from relight.diffusion.own.training import Plan, Training, drawn, train
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser, guided, noise_in, noised
 from relight.images import read_image
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from relight.diffusion.light_words import LightDescription
+from relight.diffusion.pictures.geometry import flow, looked_up
 from relight.diffusion.pictures.lumos.light_fit import light_of
 from relight.diffusion.pictures.lumos.scores import (
     SIDES,
@@ -21,10 +22,11 @@ from relight.diffusion.pictures.lumos.scores import (
     measured,
     normals_error,
     temporal,
-    warping,
 )
-from relight.diffusion.pictures.lumos.shots import Shot, Stage, flow, looked_up
+from relight.diffusion.pictures.lumos.shots import Shot, Stage
 from relight.diffusion.pictures.relighters import Unchanged
+from relight.diffusion.video.motion import ExactMotion
+from relight.diffusion.video.scores import unsteadiness
 
 SIZE = 56
 
@@ -106,8 +108,8 @@ def test_warp_and_flicker_notice_what_jumps(stage):
     said = LightDescription.parse("left soft")
     steady = [s.drawn(said.lights(s.geometry.world_from_viewer, s.geometry.middle, 1.0), 0.5) for s in shots]
     jumpy = [p * (1.0 if i % 2 else 0.8) for i, p in enumerate(steady)]
-    geometries = [s.geometry for s in shots]
-    calm, wild = warping(steady, geometries), warping(jumpy, geometries)
+    motion = ExactMotion([s.geometry for s in shots], tolerance=0.01)
+    calm, wild = unsteadiness(steady, motion), unsteadiness(jumpy, motion)
     assert wild["warp"] > 1.5 * calm["warp"] and wild["flicker"] > 2 * calm["flicker"]
     assert brightness(steady, steady, shots)["flicker of the mean, %"] == 0
     assert brightness(jumpy, steady, shots)["flicker of the mean, %"] > 10

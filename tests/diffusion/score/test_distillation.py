@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from relight.diffusion.protocol import NOTHING, Condition, guided, noised
+from relight.diffusion.samplers import ddim
 from relight.diffusion.score.distillation import Health, Score, ScoreDistillation, blurred, without_words
-from relight.diffusion.score.guidance import GUIDANCE, ddim, inverted
+from relight.diffusion.score.guidance import GUIDANCE, inverted
 from relight.diffusion.score.options import FIRST, PRESETS, ScoreOptions
 from relight.diffusion.score.variational import CopiedTwin
 from relight.errors import DataError, RelightError, ShapeError

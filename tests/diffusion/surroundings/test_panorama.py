@@ -7,7 +7,7 @@ import torch
 
 from relight.diffusion.own.procedural.environments import environment
 from relight.diffusion.protocol import NOTHING, Condition, Denoiser
-from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized
+from relight.diffusion.surroundings.framing import Frame, map_directions, photographed, resized_map
 from relight.diffusion.surroundings.light_edit import drawn
 from relight.diffusion.surroundings.panorama import DiffusionPanorama, PanoramaEstimator, with_photo
 from relight.diffusion.surroundings.sphere_metrics import ConstantMean, MirroredCrop, sphere_scores
@@ -47,11 +47,11 @@ def truth() -> torch.Tensor:
 def test_a_model_that_knows_the_answer_gives_it(truth):
     frame = Frame.of(60, 4 / 3)
     photo = photographed(truth, frame, 120, 160)[0].clamp(0, 1)
-    estimator = DiffusionPanorama(knows(resized(truth, 32)))
+    estimator = DiffusionPanorama(knows(resized_map(truth, 32)))
     assert isinstance(estimator, PanoramaEstimator) and isinstance(estimator.model, Denoiser)
     found = estimator.estimate(photo, frame, rows=64)
     assert found.shape == (64, 128, 3) and float(found.min()) >= 0
-    assert float((resized(found, 16).log1p() - resized(truth, 16).log1p()).abs().mean()) < 0.02
+    assert float((resized_map(found, 16).log1p() - resized_map(truth, 16).log1p()).abs().mean()) < 0.02
     scores = sphere_scores(found, truth)
     for baseline in (ConstantMean(), MirroredCrop()):
         other = sphere_scores(baseline.estimate(photo, frame), truth)
@@ -120,7 +120,7 @@ def test_wrapping_hides_the_seam_of_a_model_that_has_one():
 
 def test_a_partial_panorama_is_completed_around_what_is_known(truth):
     rows = 64
-    partial = resized(truth, rows)
+    partial = resized_map(truth, rows)
     known = torch.zeros(rows, 2 * rows)
     known[20:44, 100:] = 1
     known[20:44, :12] = 1
@@ -148,11 +148,11 @@ def test_a_partial_panorama_is_completed_around_what_is_known(truth):
 def test_resizing_goes_around_and_keeps_means():
     d = map_directions(32)
     smooth = 1 + 0.5 * d
-    big = resized(smooth, 128)
+    big = resized_map(smooth, 128)
     assert big.shape == (128, 256, 3)
     assert torch.allclose(big[8:-8], 1 + 0.5 * map_directions(128)[8:-8], atol=0.02)
     spiky = torch.rand(64, 128, 3, generator=torch.Generator().manual_seed(0)) ** 8 * 100
-    assert torch.allclose(resized(spiky, 16).mean((0, 1)), spiky.mean((0, 1)), rtol=1e-4)
+    assert torch.allclose(resized_map(spiky, 16).mean((0, 1)), spiky.mean((0, 1)), rtol=1e-4)
 
 
 def test_models_of_something_else_and_pictures_that_are_none_are_refused():

@@ -18,10 +18,13 @@ from relight.diffusion.own.procedural.rooms import room, studio
 from relight.diffusion.own.procedural.sphere import Sphere, sphere, towards
 from relight.shading.color import luminance
 from relight.shading.encoding import MOST
+from relight.shading.environment import Environment
 
 MEDIAN = 0.35
 """Luminance of the median pixel of a map, before up to `STOPS` of exposure either way."""
 STOPS = 1.5
+APART = 15_485_863
+"""Between the first seeds of two lots of `lights`, so that none is in both."""
 
 
 def plain(draw: Draw, sphere: Sphere) -> Tensor:
@@ -80,3 +83,11 @@ def environment(generator: torch.Generator, rows: int = 64, kind: str | None = N
 def environments(count: int, first: int) -> Tensor:
     """(count, 64, 128, 3) of the seeds from `first` on.  98 kB each."""
     return torch.stack([environment(torch.Generator().manual_seed(first + i)) for i in range(count)])
+
+
+def lights(count: int, seed: int) -> list[Environment]:
+    """`environments` from a seed of their own on, with what shading wants of them worked out."""
+    made = [Environment(radiance) for radiance in environments(count, seed * APART)]
+    for light in made:
+        light.prefiltered  # noqa: B018 - worked out when first asked for
+    return made

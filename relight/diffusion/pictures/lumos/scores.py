@@ -15,8 +15,10 @@ from relight.diffusion.own.procedural.draw import Draw
 from relight.diffusion.own.procedural.environments import environment
 from relight.diffusion.pictures.geometry import Geometry
 from relight.diffusion.pictures.lumos.light_fit import FoundLight, light_of
-from relight.diffusion.pictures.lumos.shots import Shot, Stage, flow, looked_up
+from relight.diffusion.pictures.lumos.shots import Shot, Stage
 from relight.diffusion.pictures.relighters import ALBEDO, ImageRelighter, NewLight, exposure_of
+from relight.diffusion.video.motion import ExactMotion
+from relight.diffusion.video.scores import unsteadiness
 from relight.render.kernels.ssim import mean_ssim
 from relight.shading.color import luminance, srgb_to_linear
 from relight.shading.environment import Environment
@@ -212,8 +214,8 @@ def clip(model: Model, stage: Stage, kind: str, plan: Plan, *, seed: int) -> dic
     found = [light_of(picture, shot, exposure) for picture, shot in zip(made, every, strict=True)]
     out = {"variation class": float(temporal(found, every) == TEMPORAL[kind]), **brightness(made, truth, every)}
     if kind == "static":
-        geometries = [shot.geometry for shot in shots]
-        own, true = warping(made, geometries), warping(truth, geometries)
+        motion = ExactMotion([shot.geometry for shot in shots], tolerance=0.01)
+        own, true = unsteadiness(made, motion), unsteadiness(truth, motion)
         out |= {"warp error": own["warp"], "flicker of pixels": own["flicker"]}
         out |= {"warp error of the truth": true["warp"], "flicker of pixels of the truth": true["flicker"]}
     return out
@@ -244,20 +246,3 @@ def brightness(made: list[Tensor], truth: list[Tensor], shots: list[Shot]) -> di
     off = course(made) - course(truth)
     second = off[2:] - 2 * off[1:-1] + off[:-2]
     return {"flicker of the mean, %": 100 * float(second.square().mean().sqrt()) if len(second) else 0.0}
-
-
-def warping(pictures: list[Tensor], geometries: list[Geometry]) -> dict[str, float]:
-    """warp: mean absolute difference of sRGB values between each picture and the next along exact flow, where both show
-    the same.  flicker: of second differences along it."""
-    warps, flickers = [], []
-    for i in range(len(pictures) - 1):
-        place, both = flow(geometries[i], geometries[i + 1])
-        after = looked_up(pictures[i + 1], place)
-        warps.append(float((after - pictures[i])[both].abs().mean()) if bool(both.any()) else 0.0)
-        if i == 0:
-            continue
-        place, also = flow(geometries[i], geometries[i - 1])
-        both = both & also
-        second = after + looked_up(pictures[i - 1], place) - 2 * pictures[i]
-        flickers.append(float(second[both].abs().mean()) if bool(both.any()) else 0.0)
-    return {"warp": _mean(warps), "flicker": _mean(flickers)}

@@ -102,26 +102,3 @@ class Stage:
         pose = look_at(eye, eye + ahead, torch.tensor([0.0, 1.0, 0.0]))
         camera = self.camera
         return Camera(pose, camera.fx, camera.fy, camera.cx, camera.cy, camera.width, camera.height)
-
-
-def flow(one: Geometry, two: Geometry, tolerance: float = 0.01) -> tuple[Tensor, Tensor]:
-    """(H, W, 2) where in the picture of `two` (x, y pixels) the points are that `one` shows, and (H, W) bool whether
-    `two` shows them, too.  Exact, of a scene that doesn't move.  tolerance: of depth, relative.
-    """
-    place, depth = two.camera.project(one.position)
-    height, width = two.size
-    x, y = place[..., 0].floor().long(), place[..., 1].floor().long()
-    inside = one.mask & (depth > 0) & (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
-    x, y = x.clamp(0, width - 1), y.clamp(0, height - 1)
-    there = two.depth[y, x]
-    return place, inside & two.mask[y, x] & ((there - depth).abs() < tolerance * depth)
-
-
-def looked_up(picture: Tensor, place: Tensor) -> Tensor:
-    """(H, W, C) bilinear values of a (H, W, C) picture at (H, W, 2) pixels."""
-    height, width = picture.shape[:2]
-    grid = torch.stack([2 * place[..., 0] / width - 1, 2 * place[..., 1] / height - 1], -1)
-    found = torch.nn.functional.grid_sample(
-        picture.permute(2, 0, 1)[None], grid[None], padding_mode="border", align_corners=False
-    )
-    return found[0].permute(1, 2, 0)
