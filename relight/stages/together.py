@@ -82,7 +82,8 @@ def followed(stage: Stage, size: int, scene: Scene, job: Job, now: Checkpoint) -
 class _Follower:
     def __init__(self, folder: Path, rank: int, size: int):
         self.ready, self.log = folder / f"ready-{rank}", folder / f"log-{rank}"
-        threads = str(max(1, (os.cpu_count() or 1) // size))
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = str(max(1, usable // size))
         environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads} | os.environ
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
