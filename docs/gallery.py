@@ -1,7 +1,7 @@
 """Draw the pictures of docs/gallery.md into docs/pictures/, from a fitted sample and what comes with relight.
 
 python -m docs.gallery runs/sample                    after relight fit scenes/sample/scene.yaml
-python -m docs.gallery runs/sample --only relit
+python -m docs.gallery runs/sample --only relit edit
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from relight.export.images import pillow
 from relight.images import read_image
 from relight.scene import Scene
 from relight.scene_io import load_scene, save_scene
+from relight.stages.base import Stage
+from relight.stages.edits import Duplicate, SetMaterial
+from relight.stages.select import Select
+from relight.testing.job import MemoryJob
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs/pictures"
 SAMPLE = ROOT / "scenes/sample"
 VIEW = "005"
 """Of the sample's test views."""
+BUNNY = f"test/{VIEW},103,95"
+"""A pixel of it."""
 SIDE, GAP, QUALITY = 300, 4, 86
 
 
@@ -71,9 +77,11 @@ def result_of(run: Path, stage: str) -> Path:
     return found[-1]
 
 
-def one_view(run: Path, work: Path) -> Path:
-    """A stage folder with the splat of the run's distill; left with one test view."""
+def one_view(run: Path, work: Path, stages: Sequence[Stage] = ()) -> Path:
+    """A stage folder with the splat of the run's distill, changed by stages and left with one test view."""
     scene = replace(load_scene(result_of(run, "distill")), asset=None)
+    for stage in stages:
+        scene = stage.run(scene, MemoryJob(work))
     folder = work / f"scene{len(list(work.iterdir()))}"
     save_scene(_with_one_view(scene), folder, key="gallery")
     return folder
@@ -107,6 +115,29 @@ def materials(run: Path, work: Path) -> list[Tensor]:
     return [drawn(scene, work, name, "--show", name) for name in ("base_color", "roughness", "metallic", "normal")]
 
 
+def mesh(run: Path, work: Path) -> list[Tensor]:
+    """The asset, written to a file and drawn like anybody's."""
+    command("export", result_of(run, "mesh"), "-o", work / "sample.glb")
+    out = []
+    for light in ("sunset", "neon"):
+        picture = work / f"{light}.png"
+        lit = ("--env", SAMPLE / f"lights/{light}.exr", "--estimator", "monte-carlo", "--samples", 32)
+        command("render", work / "sample.glb", *lit, "--elevation", 30, "--size", "400x300", "-o", picture)
+        out.append(shown(picture))
+    return out
+
+
+def edit(run: Path, work: Path) -> list[Tensor]:
+    """One click, gold, a copy."""
+    click = Select(point=BUNNY)
+    gold = [click, SetMaterial(metal="gold", roughness=0.25)]
+    selected = drawn(one_view(run, work, [click]), work, "selection", "--show", "selection")
+    light = ("--env", SAMPLE / "lights/studio.exr", "--samples", 64)
+    changed = drawn(one_view(run, work, gold), work, "gold", *light)
+    copied = drawn(one_view(run, work, [*gold, Duplicate(move=(0.0, 0.0, 0.5), scale=0.6)]), work, "copy", *light)
+    return [shown(SAMPLE / "test" / f"{VIEW}.png"), selected, changed, copied]
+
+
 def photograph(run: Path, work: Path) -> list[Tensor]:
     """One picture lit anew by the bundled prior, which never saw the capture."""
     photo, out = SAMPLE / "test" / f"{VIEW}.png", []
@@ -117,13 +148,13 @@ def photograph(run: Path, work: Path) -> list[Tensor]:
 
 
 PARTS: dict[str, Callable[[Path, Path], list[Tensor]]] = {
-    part.__name__: part for part in (held_out, relit, materials, photograph)
+    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph)
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="of scenes/sample, with the stage distill")
+    parser.add_argument("run", type=Path, help="of scenes/sample, with the stages distill and mesh")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args(arguments)
     for name in options.only:
