@@ -4,7 +4,7 @@ relight fit docs/gallery.yaml                         minutes on two CPU cores
 python -m docs.gallery runs/gallery
 python -m docs.gallery runs/gallery --only relit edit
 
-portrait and surroundings need no fit, but a photograph and maps of RELIGHT_DATA (people_video, hdri, pbr).
+portrait needs no fit, but a photograph and a map of RELIGHT_DATA (people_video, hdri).
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ HEAD = (slice(0, 400), slice(60, 380))
 """Rows and columns of the portrait that are shown."""
 LARGE = ("--size", "400x400")
 """Of what is drawn without a photograph beside it to be compared with, pixel by pixel."""
+
+KEY = 0.25
+"""Mean linear luminance of a photograph."""
 
 WIDTH, GAP, MARGIN = 1200, 8, 4
 """Pixels: of a figure, between its pictures, and of a photograph (of 200) around what it shows."""
@@ -270,30 +273,20 @@ def compressed(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 def photograph(run: Path, work: Path) -> Iterator[list[Panel]]:
     """One picture lit anew by the bundled prior, which never saw the capture."""
-    photo, out = SAMPLE / "test" / f"{VIEW}.png", {}
-    for side in ("left", "right", "back"):
-        command("relight", photo, "--direction", side, "-o", work / f"{side}.png")
-        out[side] = framed(shown(work / f"{side}.png"))
-    yield [("photograph", of_sample("test")), ("from the left", out["left"])]
-    yield [("from the right", out["right"]), ("from behind", out["back"])]
-
-
-def a_map(name: str) -> Tensor:
-    """(256, 512, 3) radiance of Poly Haven's."""
-    return load_environment(DATA / f"hdri/512/{name}_512.hdr").radiance
-
-
-def taken(radiance: Tensor, fov: float, height: int, width: int) -> tuple[Tensor, float]:
-    """(height, width, 3) encoded photograph of the map's middle, degrees wide, and what radiance was multiplied by."""
-    seen = photographed(radiance, Frame.of(fov, width / height), height, width)[0]
-    scale = float(0.2 / luminance(seen).clamp_min(1e-6).log().mean().exp())
-    return linear_to_srgb((seen * scale).clamp(0, 1)), scale
+    photo, out = SAMPLE / "test" / f"{VIEW}.png", [("photograph", of_sample("test"))]
+    for light in ("light from the left", "cool light from the right", "warm light from the top left"):
+        command("relight", photo, "--text", light, "--keep-colours", "-o", work / f"{len(out)}.png")
+        out.append((light, framed(shown(work / f"{len(out)}.png"))))
+    yield out[:2]
+    yield out[2:]
 
 
 def portrait(run: Path, work: Path) -> Iterator[list[Panel]]:
     """A public-domain photograph under other light and before another background."""
     photo = DATA / "people_video/skimage/astronaut.png"
-    write_image(work / "place.png", taken(a_map("venice_sunset"), 60, 512, 512)[0])
+    sunset = load_environment(DATA / "hdri/512/venice_sunset_512.hdr").radiance
+    place = photographed(sunset, Frame.of(60), 512, 512)[0]
+    write_image(work / "place.png", linear_to_srgb(place / luminance(place).mean() * KEY))
     ways = {
         "warm light from the left": ("--text", "soft warm light from the left"),
         "a lamp at the right": ("--point", "0.9,0.2,1.2"),
@@ -306,25 +299,8 @@ def portrait(run: Path, work: Path) -> Iterator[list[Panel]]:
     yield out
 
 
-def surroundings(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """All around from one photograph, and a bottle in that light; beside the truth."""
-    truth = a_map("autoshop_01")
-    photo, scale = taken(truth, 75, 384, 512)
-    write_image(work / "photo.png", photo)
-    write_image(work / "true.exr", linear_to_srgb(truth * scale))
-    command("panorama", work / "photo.png", "--fov", 75, "-o", work / "made.exr")
-    yield [("photograph", photo)]
-    for name, words in (("made", "made of it"), ("true", "truth")):
-        bottle = work / f"{name}.png"
-        lit = ("--env", work / f"{name}.exr", "--estimator", "monte-carlo", "--background", "surroundings")
-        command("render", DATA / "pbr/WaterBottle/WaterBottle.gltf", *lit, "--size", "480x480", "-o", bottle)
-        light = load_environment(work / f"{name}.exr").radiance
-        yield [(f"{words}: all around", linear_to_srgb(light.clamp(0, 1))), ("a bottle in it", shown(bottle))]
-
-
 PARTS: dict[str, Callable[[Path, Path], Iterator[list[Panel]]]] = {
-    part.__name__: part
-    for part in (held_out, relit, materials, mesh, edit, compressed, photograph, portrait, surroundings)
+    part.__name__: part for part in (held_out, relit, materials, mesh, edit, compressed, photograph, portrait)
 }
 
 
