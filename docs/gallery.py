@@ -54,6 +54,8 @@ HEAD = (slice(0, 400), slice(60, 380))
 LARGE = ("--size", "400x400")
 """Of what is drawn without a photograph beside it to be compared with, pixel by pixel."""
 
+SAMPLES = 128
+"""A pixel, of light and of material."""
 KEY = 0.25
 """Mean linear luminance of a photograph."""
 
@@ -163,40 +165,42 @@ def result_of(run: Path, stage: str) -> Path:
     return found[-1]
 
 
-def one_view(run: Path, work: Path, stage: str = "distill", changes: Sequence[Stage] = ()) -> Path:
-    """A stage folder with the run's stage, changed, and left with one test view."""
-    scene = load_scene(result_of(run, stage))
-    for change in changes:
-        scene = change.run(scene, MemoryJob(work))
-    folder = work / f"scene{len(list(work.iterdir()))}"
-    save_scene(_with_one_view(scene), folder, key="gallery")
-    return folder
+def of_stage(run: Path, stage: str) -> Scene:
+    """What the run's stage made."""
+    return load_scene(result_of(run, stage))
 
 
-def _with_one_view(scene: Scene) -> Scene:
+def one_view(scene: Scene, work: Path, captured: bool = False) -> Path:
+    """A stage folder with the scene, left with one test view.
+
+    captured: and without light and mesh, so that it is drawn as the photographs look, not shaded.
+    """
     assert scene.views is not None
     kept = tuple(view for view in scene.views.views if view.split == "train" or VIEW in view.name)
-    return replace(scene, views=replace(scene.views, views=kept))
+    scene = replace(scene, views=replace(scene.views, views=kept))
+    folder = work / f"scene{len(list(work.iterdir()))}"
+    save_scene(replace(scene, light=None, asset=None) if captured else scene, folder, key="gallery")
+    return folder
 
 
 def held_out(run: Path, work: Path) -> Iterator[list[Panel]]:
     """Photograph, splat, four times the difference."""
-    photograph, splat = over_white(of_sample("test")), drawn(one_view(run, work), work, "captured")
+    photograph, splat = over_white(of_sample("test")), drawn(one_view(of_stage(run, "distill"), work), work, "shaded")
     difference = ((photograph - splat).abs() * 4).clamp(0, 1)
     yield [("photograph, held out", photograph), ("splat", splat), ("difference × 4", difference)]
 
 
 def relit(run: Path, work: Path) -> Iterator[list[Panel]]:
     """Under two lights that no photograph shows, each beside the path tracer's picture."""
-    scene = one_view(run, work)
+    scene = one_view(of_stage(run, "distill"), work)
     for light in ("sunset", "neon"):
-        made = drawn(scene, work, light, "--env", SAMPLE / f"lights/{light}.exr", "--samples", 256, *LARGE)
+        made = drawn(scene, work, light, "--env", SAMPLE / f"lights/{light}.exr", "--samples", SAMPLES, *LARGE)
         yield [(f"{light}: splat", made), (f"{light}: path tracer, true materials", of_sample(f"relight_{light}"))]
 
 
 def materials(run: Path, work: Path) -> Iterator[list[Panel]]:
     """What was found of the surface, and the truth."""
-    scene = one_view(run, work)
+    scene = one_view(of_stage(run, "distill"), work)
     for row in (("base_color", "albedo"), ("roughness", "roughness")), (("metallic", "metallic"), ("normal", "normal")):
         panels = []
         for name, truth in row:
@@ -220,12 +224,12 @@ def wires(mesh: Mesh, camera: Camera, fine: int = 4) -> Tensor:
 
 
 def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """The asset's triangles, and the asset under two lights."""
-    folder = one_view(run, work, "mesh")
-    scene = load_scene(folder)
+    """The asset's triangles, and the asset under three lights."""
+    scene = of_stage(run, "mesh")
     assert scene.asset is not None and scene.views is not None
+    folder = one_view(scene, work)
     camera = next(view.camera for view in scene.views.views if VIEW in view.name and view.split == "test")
-    edges = framed(wires(scene.asset, camera.resized(400, 400)))
+    edges = framed(wires(scene.asset, camera.resized(600, 600)))
     lit = {
         light: drawn(folder, work, light, "--renderer", "mesh", "--env", SAMPLE / f"lights/{light}.exr", *LARGE)
         for light in ("studio", "sunset", "neon")
@@ -236,18 +240,21 @@ def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
     """One click, and what can be done with what it selects."""
-    click = Select(point=BUNNY)
     gold = SetMaterial(metal="gold", roughness=0.25)
     copy = Duplicate(move=BESIDE, scale=0.55, degrees=60)
 
-    def changed(name: str, *changes: Stage, options: Sequence[object] = ()) -> Tensor:
-        return drawn(one_view(run, work, "features", [click, *changes]), work, name, *LARGE, *options)
+    clicked = Select(point=BUNNY).run(of_stage(run, "distill"), MemoryJob(work))
 
-    light = ("--env", SAMPLE / "lights/studio.exr", "--samples", 256)
-    selected = changed("selection", options=("--show", "selection"))
+    def changed(name: str, *changes: Stage, options: Sequence[object] = ()) -> Tensor:
+        scene = clicked
+        for change in changes:
+            scene = change.run(scene, MemoryJob(work))
+        return drawn(one_view(scene, work, captured=not options), work, name, *LARGE, *options)
+
+    light = ("--env", SAMPLE / "lights/studio.exr", "--samples", SAMPLES)
     yield [
         ("photograph", of_sample("test")),
-        ("one click", selected),
+        ("selected by one click", changed("selection", options=("--show", "selection"))),
         ("recoloured", changed("recoloured", Recolour(color=(0.85, 0.3, 0.5)))),
     ]
     yield [
@@ -259,14 +266,14 @@ def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 def compressed(run: Path, work: Path) -> Iterator[list[Panel]]:
     """The splat before and after `compress`, and four times the difference."""
-    whole, small = result_of(run, "distill"), result_of(run, "compress")
-    command("export", whole, "-o", work / "whole.ply")
+    whole, small = work / "whole.ply", result_of(run, "compress") / "splat.sog"
+    command("export", result_of(run, "distill"), "-o", whole)
     panels = []
-    for name, folder, file in (("whole", whole, work / "whole.ply"), ("small", small, small / "splat.sog")):
-        gaussians = load_scene(folder).gaussians
-        assert gaussians is not None
-        words = f"{len(gaussians):,} surfels, {file.stat().st_size / 1e6:.2g} MB {file.suffix}"
-        panels.append((words, drawn(one_view(run, work, folder.name.split("-")[1]), work, name, *LARGE)))
+    for stage, file in (("distill", whole), ("compress", small)):
+        scene = of_stage(run, stage)
+        assert scene.gaussians is not None
+        words = f"{len(scene.gaussians):,} surfels, {file.stat().st_size / 1e6:.2g} MB {file.suffix}"
+        panels.append((words, drawn(one_view(scene, work, captured=True), work, stage, *LARGE)))
     difference = (over_white(panels[0][1]) - over_white(panels[1][1])).abs() * 4
     yield [*panels, ("difference × 4", difference.clamp(0, 1))]
 
