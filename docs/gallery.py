@@ -45,8 +45,8 @@ SAMPLE = ROOT / "scenes/sample"
 DATA = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared/data"))
 VIEW = "003"
 """Of the sample's test views."""
-BUNNY = f"test/{VIEW},107,97"
-"""A pixel of it."""
+BUNNY = f"test/{VIEW},77,46,129,116"
+"""A box around it, pixels."""
 BESIDE = (0.67, 0.16, 0.0)
 """World units: from the bunny to where the plinth is empty."""
 HEAD = (slice(0, 400), slice(60, 380))
@@ -141,8 +141,9 @@ def framed(picture: Tensor) -> Tensor:
 
 
 def of_sample(folder: str) -> Tensor:
-    """VIEW as the path tracer drew it."""
-    return framed(shown(SAMPLE / folder / f"{VIEW}.png"))
+    """VIEW as the path tracer drew it, cut out."""
+    alpha = shown(SAMPLE / "test" / f"{VIEW}.png")[..., 3:]
+    return framed(torch.cat([shown(SAMPLE / folder / f"{VIEW}.png")[..., :3], alpha], -1))
 
 
 def command(*words: object) -> None:
@@ -231,7 +232,7 @@ def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
     camera = next(view.camera for view in scene.views.views if VIEW in view.name and view.split == "test")
     edges = framed(wires(scene.asset, camera.resized(600, 600)))
     lit = {
-        light: drawn(folder, work, light, "--renderer", "mesh", "--env", SAMPLE / f"lights/{light}.exr", *LARGE)
+        light: drawn(folder, work, light, "--env", SAMPLE / f"lights/{light}.exr", "--samples", SAMPLES // 4, *LARGE)
         for light in ("studio", "sunset", "neon")
     }
     yield [(f"{len(scene.asset.faces):,} triangles", edges), ("studio", lit["studio"])]
@@ -239,14 +240,13 @@ def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 
 def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """One click, and what can be done with what it selects."""
+    """A box around the bunny, and what can be done with what it selects."""
     gold = SetMaterial(metal="gold", roughness=0.25)
     copy = Duplicate(move=BESIDE, scale=0.55, degrees=60)
-
-    clicked = Select(point=BUNNY).run(of_stage(run, "distill"), MemoryJob(work))
+    chosen = Select(box=BUNNY).run(of_stage(run, "distill"), MemoryJob(work))
 
     def changed(name: str, *changes: Stage, options: Sequence[object] = ()) -> Tensor:
-        scene = clicked
+        scene = chosen
         for change in changes:
             scene = change.run(scene, MemoryJob(work))
         return drawn(one_view(scene, work, captured=not options), work, name, *LARGE, *options)
@@ -254,7 +254,7 @@ def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
     light = ("--env", SAMPLE / "lights/studio.exr", "--samples", SAMPLES)
     yield [
         ("photograph", of_sample("test")),
-        ("selected by one click", changed("selection", options=("--show", "selection"))),
+        ("selected by a box around it", changed("selection", options=("--show", "selection"))),
         ("recoloured", changed("recoloured", Recolour(color=(0.85, 0.3, 0.5)))),
     ]
     yield [
