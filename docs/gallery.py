@@ -225,18 +225,14 @@ def wires(mesh: Mesh, camera: Camera, fine: int = 4) -> Tensor:
 
 
 def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """The asset's triangles, and the asset under three lights."""
+    """The asset's triangles, and the asset lit."""
     scene = of_stage(run, "mesh")
     assert scene.asset is not None and scene.views is not None
     folder = one_view(scene, work)
     camera = next(view.camera for view in scene.views.views if VIEW in view.name and view.split == "test")
     edges = framed(wires(scene.asset, camera.resized(600, 600)))
-    lit = {
-        light: drawn(folder, work, light, "--env", SAMPLE / f"lights/{light}.exr", "--samples", SAMPLES // 4, *LARGE)
-        for light in ("studio", "sunset", "neon")
-    }
-    yield [(f"{len(scene.asset.faces):,} triangles", edges), ("studio", lit["studio"])]
-    yield [("sunset", lit["sunset"]), ("neon", lit["neon"])]
+    light = ("--env", SAMPLE / "lights/studio.exr", "--samples", SAMPLES // 4)
+    yield [(f"{len(scene.asset.faces):,} triangles", edges), ("studio", drawn(folder, work, "studio", *light, *LARGE))]
 
 
 def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
@@ -262,20 +258,6 @@ def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
         ("gold", changed("gold", gold, options=light)),
         ("gold, and a copy", changed("copy", gold, copy, options=light)),
     ]
-
-
-def compressed(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """The splat before and after `compress`, and four times the difference."""
-    whole, small = work / "whole.ply", result_of(run, "compress") / "splat.sog"
-    command("export", result_of(run, "distill"), "-o", whole)
-    panels = []
-    for stage, file in (("distill", whole), ("compress", small)):
-        scene = of_stage(run, stage)
-        assert scene.gaussians is not None
-        words = f"{len(scene.gaussians):,} surfels, {file.stat().st_size / 1e6:.2g} MB {file.suffix}"
-        panels.append((words, drawn(one_view(scene, work, captured=True), work, stage, *LARGE)))
-    difference = (over_white(panels[0][1]) - over_white(panels[1][1])).abs() * 4
-    yield [*panels, ("difference × 4", difference.clamp(0, 1))]
 
 
 def photograph(run: Path, work: Path) -> Iterator[list[Panel]]:
@@ -307,7 +289,7 @@ def portrait(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 
 PARTS: dict[str, Callable[[Path, Path], Iterator[list[Panel]]]] = {
-    part.__name__: part for part in (held_out, relit, materials, mesh, edit, compressed, photograph, portrait)
+    part.__name__: part for part in (held_out, relit, materials, mesh, edit, photograph, portrait)
 }
 
 
