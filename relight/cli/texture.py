@@ -2,7 +2,7 @@
 
 examples:
   relight texture bricks red matte -o bricks                  words of the prior that comes with relight
-  relight texture -o words                                    (any word it doesn't know lists those that it knows)
+  relight texture what -o words                               a word it doesn't know: lists those that it knows
   relight texture --like wall.jpg -o wall --size 512          what fills the photograph, in any size, without its light
   relight texture gold satin -o gold --count 4 --seed 7       four to choose from
   relight texture "old oak planks" -o oak --model stable-materials --weights models/stable-materials
