@@ -180,16 +180,14 @@ def measure(
             options[name] = values
     finest = {name: values[0] for name, values in options.items()}
     measured = {} if known is None else known
-    total, done = sum(len(values) - 1 for values in options.values()), 0
+    total = sum(len(values) - 1 for values in options.values())
 
     def trial(splat: Gaussians, name: str, value: int) -> tuple[int, float]:
-        nonlocal done
         choice = f"{name}={value}"
         if choice not in measured:
             decoded = encode(splat, {**finest, name: value}, format, path, importance)
             measured[choice] = path.stat().st_size, error(decoded)
-        done += 1
-        advance(done, total)
+            advance(len(measured), total)
         return measured[choice]
 
     try:

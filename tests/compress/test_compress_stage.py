@@ -168,6 +168,23 @@ def test_a_file_of_snapped_values_holds_them(tmp_path):
     assert float((loose.opacities - snapped.opacities).abs().max()) > 1e-3
 
 
+def test_measuring_bits_goes_on_where_it_was(tmp_path):
+    splat, told = plain(ball(400, degree=1)), []
+    whole: dict[str, tuple[int, float]] = {}
+    first = codec.measure(splat, SOG, tmp_path / "a.sog", lambda g: 0.0, known=whole)
+    known = dict(list(whole.items())[:5])
+    again = codec.measure(
+        splat,
+        SOG,
+        tmp_path / "a.sog",
+        lambda g: 0.0,
+        known=known,
+        advance=lambda done, total: told.append((done, total)),
+    )
+    assert again == first and known == whole
+    assert told == [(n, told[0][1]) for n in range(6, len(whole) + 1)], "progress never goes back"
+
+
 def test_bits_are_spent_where_they_count(tmp_path):
     splat = plain(ball(400, degree=1))
     _, judge = witnesses(splat)
