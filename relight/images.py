@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 178_000_000
 """Larger pictures are refused before decoding: a few kilobytes can claim to be terabytes.  Pillow's own limit."""
+DEFLATE = 1032
+"""Bytes of pixels that a byte of PNG can hold, at most."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr", ".hdr")
 ORIENTATION = 0x0112
 """EXIF tag; 1 is upright."""
@@ -172,12 +174,16 @@ def _read_pillow(path: Path, upright: bool) -> tuple[np.ndarray, bool]:
     with _opened(path) as image:
         orientation = _orientation(image)
         depth = _bits(path, image)
+        if image.format == "PNG":
+            _check_deflated(path, image.width * image.height * len(image.getbands()) * depth // 8)
         if depth > 16 and image.mode != "F":
             raise DataError(f"{path}: integers of {depth} bits; re-export it with 8 or 16, or as float")
         if depth > 8 and image.mode in ("RGB", "RGBA", "LA", "P"):
             if image.format == "TIFF" and orientation != 1:
                 # OpenCV turns TIFFs on its own, and not all of them.
                 raise DataError(f"{path}: a turned TIFF of {depth} bits; re-export it upright or with 8 bits")
+            if image.format == "PNG":
+                _check_chunks(path)
             values = _read_deep_color(path)
         else:
             values = _decoded(image)
@@ -186,6 +192,23 @@ def _read_pillow(path: Path, upright: bool) -> tuple[np.ndarray, bool]:
         values = values.astype(np.float32) / np.iinfo(values.dtype).max
     values = values[..., None] if values.ndim == 2 else values
     return (_turned(values, orientation) if upright else values), linear
+
+
+def _check_deflated(path: Path, size: int) -> None:
+    """Decoders take the memory before they see that the data ends: a few KB could ask for gigabytes."""
+    if size > DEFLATE * path.stat().st_size:
+        raise DataError(f"{path}: claims {size} bytes of pixels, more than it can hold; re-export it or leave it out")
+
+
+def _check_chunks(path: Path) -> None:
+    """OpenCV takes the memory of a chunk of PNG before it sees that the file ends."""
+    size, at = path.stat().st_size, 8
+    with path.open("rb") as file:
+        while at + 12 <= size:
+            file.seek(at)
+            at += 12 + int.from_bytes(file.read(4), "big")
+    if at > size:
+        raise DataError(f"{path}: claims a chunk longer than the file; re-export it or leave it out")
 
 
 def _decoded(image: Image) -> np.ndarray:

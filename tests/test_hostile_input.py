@@ -121,6 +121,25 @@ def test_claims_of_pictures_are_refused_before_they_are_decoded(tmp_path):
                 read(tmp_path / name)
 
 
+def test_a_small_png_takes_no_gigabytes(tmp_path):
+    for bits in (8, 16):
+        data = bytearray(png(12_000, 12_000, bytes(1000)))
+        data[24] = bits
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        (tmp_path / "a.png").write_bytes(data)
+        with pytest.raises(DataError, match="more than it can hold"):
+            read_image(tmp_path / "a.png")
+    READERS["png16"].make(tmp_path)
+    whole = (tmp_path / "deep.png").read_bytes()
+    at = whole.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(whole[:at] + struct.pack(">I", 3 << 30) + whole[at + 4 :])
+    with pytest.raises(DataError, match="longer than the file"):
+        read_image(tmp_path / "a.png")
+    # The most that zlib packs is still read.
+    (tmp_path / "a.png").write_bytes(png(2000, 2000, bytes(2000 * 6001)))
+    assert read_image(tmp_path / "a.png").rgb.shape == (2000, 2000, 3)
+
+
 def test_text_chunks_that_unpack_to_gigabytes_are_refused(tmp_path):
     whole = png(1, 1, b"\0\1\2\3")
     body = b"Comment\0\0" + zlib.compress(bytes(200 << 20), 9)
