@@ -34,9 +34,9 @@ from benchmarks.record import record
 from relight.atomic import replacing
 from relight.diffusion.light_words import LightDescription
 from relight.diffusion.own.prior import Prior
-from relight.diffusion.pictures.geometry import Geometry
+from relight.diffusion.pictures.geometry import Geometry, looked_up
 from relight.diffusion.pictures.lumos.scores import source_of
-from relight.diffusion.pictures.lumos.shots import Stage, looked_up
+from relight.diffusion.pictures.lumos.shots import Stage
 from relight.diffusion.pictures.outline import estimated
 from relight.diffusion.pictures.relighters import NewLight, PriorRelighter, exposure_of
 from relight.diffusion.video.fusion import FusedRelighter
