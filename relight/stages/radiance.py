@@ -148,7 +148,8 @@ class _Fit:
         self.generator = torch.Generator().manual_seed(job.seed)
         self.device = job.device
         betas = (0.9**self.batch, 0.999**self.batch)
-        self.parameters = Parameters(self._initial(scene.points), self._rates(), betas)
+        self.rates = self._rates()
+        self.parameters = Parameters(self._initial(scene.points), self.rates, betas)
         self.density = self._density()
         self.order = torch.empty(0, dtype=torch.long)
         self.filter: Tensor | None = None
@@ -262,7 +263,7 @@ class _Fit:
             loss = loss + 0.01 * self.per_view[index, 6:].square().sum()
         loss.backward()
         self._share_gradients()
-        self.parameters.set_rate("means", self._rates()["means"] * 0.01**share)
+        self.parameters.set_rate("means", self.rates["means"] * 0.01**share)
         self.density.after_backward(self.parameters, image.statistics, camera.width, camera.height, self.world)
         self.parameters.step()
         self._step_views()

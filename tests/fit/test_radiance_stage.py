@@ -132,6 +132,18 @@ def _grey(capture: Scene) -> Gaussians:
     )
 
 
+def same_after_interruption(stage: Radiance, capture: Scene, whole: Scene, folder: Path, *, stopped_at: int) -> None:
+    """Asked to stop at step 33 it saves at `stopped_at`, and goes on to the same bits."""
+    first = MemoryJob(folder, stop_at=33)
+    with pytest.raises(Interrupted):
+        stage.run(capture, first)
+    assert first.saved is not None and first.saved.step == stopped_at
+    again = stage.run(capture, MemoryJob(folder, restored=first.saved)).gaussians
+    assert whole.gaussians is not None and again is not None
+    for name, value in whole.gaussians.tensors().items():
+        assert torch.equal(value, again.tensors()[name]), name
+
+
 @pytest.mark.parametrize("density", ["default", "mcmc"])
 def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, density):
     options: dict[str, Any] = {
@@ -142,15 +154,7 @@ def test_interrupted_and_continued_gives_the_same_bits(capture, tmp_path, densit
         "exposure": True,
     }
     stage = Radiance(density=density, refine_cameras=True, **options)
-    whole = stage.run(capture, MemoryJob(tmp_path)).gaussians
-    first = MemoryJob(tmp_path, stop_at=33)
-    with pytest.raises(Interrupted):
-        stage.run(capture, first)
-    assert first.saved is not None and first.saved.step == 33
-    again = stage.run(capture, MemoryJob(tmp_path, restored=first.saved)).gaussians
-    assert whole is not None and again is not None
-    for name, value in whole.tensors().items():
-        assert torch.equal(value, again.tensors()[name]), name
+    same_after_interruption(stage, capture, stage.run(capture, MemoryJob(tmp_path)), tmp_path, stopped_at=33)
 
 
 def test_wrong_cameras_are_found(capture, tmp_path):
@@ -240,17 +244,10 @@ def test_the_first_step_of_two_processes_is_along_the_mean_gradient(capture, tmp
 def test_two_processes_fit_and_go_on_after_an_interruption(capture, tmp_path, density):
     stage = Radiance(density=density, **TOGETHER)
     job = MemoryJob(tmp_path)
-    whole = stage.run(capture, job).gaussians
+    whole = stage.run(capture, job)
     assert [step for step, _, _ in job.reports[:3]] == [2, 4, 6], "a step counts its photographs"
     assert job.metrics["test_psnr"] > 15
-    first = MemoryJob(tmp_path, stop_at=33)
-    with pytest.raises(Interrupted):
-        stage.run(capture, first)
-    assert first.saved is not None and first.saved.step == 34
-    again = stage.run(capture, MemoryJob(tmp_path, restored=first.saved)).gaussians
-    assert whole is not None and again is not None
-    for name, value in whole.tensors().items():
-        assert torch.equal(value, again.tensors()[name]), name
+    same_after_interruption(stage, capture, whole, tmp_path, stopped_at=34)
 
 
 class Killing(MemoryJob):
