@@ -1,6 +1,6 @@
 """Write the measured numbers into README.md and docs/*.md, between comment lines, from the files under results/.
 
-README.md gets a line a result between BEGIN and END.  Between `<!-- benchmarks:begin NAME -->` and END of a page goes
+README.md gets a line for each result that has a peer, between BEGIN and END.  Between `<!-- benchmarks:begin NAME -->` and END of a page goes
 all of one result, or with the name `all` of every one.
 
 python -m benchmarks.tables            rewrite the tables
@@ -68,7 +68,7 @@ def replaced(readme: str, results: list[dict]) -> str:
     if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
         raise ValueError(f"expected one line {BEGIN} and, after it, one line {END}")
     before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n{summary(results)}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n{summary([r for r in results if r['peer']])}\n{END}{rest.split(END)[1]}"
 
 
 def replaced_one(page: str, results: list[dict]) -> str:

@@ -122,6 +122,25 @@ class Keep(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cloud(Stage):
+    """A Gaussian at each of as many first points as it is told to ask for."""
+
+    needs: ClassVar[tuple[str, ...]] = ("points",)
+    gives: ClassVar[tuple[str, ...]] = ("gaussians",)
+
+    ask: int = 70
+
+    @property
+    def first_points(self) -> int:
+        return self.ask
+
+    def run(self, scene: Scene, job: Job) -> Scene:
+        """Return the splat."""
+        assert scene.points is not None
+        return replace(scene, gaussians=splat(scene.points.positions))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Read(Stage):
     """Reads a file, and one more that may be a name."""
 

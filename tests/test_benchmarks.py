@@ -62,6 +62,7 @@ def test_record_refuses_nonsense(tmp_path):
 
 def test_tables_go_between_the_markers_and_nowhere_else(written, tmp_path, capsys):
     folder = written[0]
+    record("lonely", 1.0, "ms", folder=folder)
     readme = tmp_path / "README.md"
     readme.write_text(f"# before\n{tables.BEGIN}\nold\n{tables.END}\n# after\n")
     page = tmp_path / "pages" / "speed.md"
@@ -73,7 +74,7 @@ def test_tables_go_between_the_markers_and_nowhere_else(written, tmp_path, capsy
     text = readme.read_text()
     assert text.startswith("# before\n<!-- ") and text.endswith(" -->\n# after\n") and "old" not in text
     assert "| splat \\| forward | 12.2 ms | the twin | 310x |" in text
-    assert "gaussians" not in text
+    assert "gaussians" not in text and "lonely" not in text  # it has no peer
     one = page.read_text()
     assert one.startswith("# before\n<!-- benchmarks:begin splat_speed -->\n| |") and one.endswith("-->\nafter\n")
     assert "| gaussians | 3000: 1.50 | 30000: 12.2 |" in one
@@ -81,7 +82,7 @@ def test_tables_go_between_the_markers_and_nowhere_else(written, tmp_path, capsy
     assert tables.main([*options, "--check"]) == 1 and "speed.md is out of date" in capsys.readouterr().err
     page.write_text(one.replace("begin splat_speed", "begin all"))
     assert tables.main(options) == 0
-    assert "| gaussians | 3000: 1.50 | 30000: 12.2 |" in page.read_text()
+    assert "| gaussians | 3000: 1.50 | 30000: 12.2 |" in page.read_text() and "lonely" in page.read_text()
     page.write_text(one.replace("begin splat_speed", "begin splat_sped"))
     assert tables.main(options) == 2 and "splat_sped" in capsys.readouterr().err
     page.unlink()

@@ -21,9 +21,6 @@ from relight.scene import Scene, StageRecord
 from relight.scene_io import MANIFEST, load_scene, point_to_pictures, read_manifest, save_scene
 from relight.stages.base import Interrupted
 
-INITIAL_POINTS = 50_000
-"""Most first points, for the stage that needs them to choose from."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -203,7 +200,7 @@ class _Runner:
         from relight.data.initialise import initial_points
 
         generator = torch.Generator().manual_seed(self.config.seed)
-        return replace(scene, points=initial_points(scene, INITIAL_POINTS, generator))
+        return replace(scene, points=initial_points(scene, stage.stage.first_points, generator))
 
     def _say_what_changed(self, index: int, stage: StageConfig) -> None:
         folder = self.folder.stage(index, stage.name)

@@ -46,6 +46,11 @@ class Stage(ABC):
             if name in given and (os.path.split(given[name])[0] or os.path.splitext(given[name])[1])
         }
 
+    @property
+    def first_points(self) -> int:
+        """Most points of the first cloud that a stage finds which needs `points`."""
+        return 50_000
+
     def check_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """For `__post_init__`.  ranges: see `outside`.  Raises ValueError with a line for every option outside."""
         if wrong := outside(self, ranges):

@@ -37,6 +37,9 @@ class Edit(Stage):
     threshold: float = 0.5
     """Selection above which a Gaussian is changed; others are not touched.  0 to 1."""
 
+    def __post_init__(self) -> None:
+        self.check_ranges({"threshold": (0, 1)})
+
     def run(self, scene: Scene, job: Job) -> Scene:
         """Raises MissingPartError without a selection, RelightError for an empty one.
 
@@ -89,6 +92,7 @@ class Recolour(Edit):
     """Keep how light or dark places are; false: one colour everywhere."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(0 <= c <= 1 for c in self.color):
             raise ValueError(f"color: expected three numbers, 0 to 1 (got {self.color})")
 
@@ -130,6 +134,7 @@ class SetMaterial(Edit):
     """0 to 1."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         values = {"base_color": self.base_color, "roughness": self.roughness, "metallic": self.metallic}
         if self.metal is not None and self.metal not in METALS:
             raise ValueError(f"metal: expected one of {', '.join(METALS)} (got {self.metal})")
@@ -171,6 +176,7 @@ class Transform(Edit):
     """0.001 to 1000."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_ranges({"scale": (1e-3, 1e3), "degrees": (-math.inf, math.inf)})
         if not any(self.axis):
             raise ValueError("axis: expected a direction (got 0, 0, 0)")

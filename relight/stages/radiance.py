@@ -50,7 +50,7 @@ class Radiance(Stage):
     max_gaussians: int = 100_000
     """Most Gaussians.  A CPU step takes about 40 ms at 30,000 and 400 x 225 pixels."""
     initial_gaussians: int = 20_000
-    """Most Gaussians at the start; a larger cloud is thinned, and none has more than 50,000 points."""
+    """Most Gaussians at the start; a larger cloud is thinned."""
     initial_opacity: float = 0.1
     """0 to 1 (3DGS: 0.1; MCMC: 0.5)."""
     grow_gradient: float = 0.0004
@@ -120,6 +120,10 @@ class Radiance(Stage):
             "normal_weight": any_size, "normal_start": share, "processes": (1, 1024),
             **{name: any_size for name in self.__dataclass_fields__ if name.startswith("rate_")},
         })  # fmt: skip
+
+    @property
+    def first_points(self) -> int:
+        return max(super().first_points, self.initial_gaussians)
 
     def run(self, scene: Scene, job: Job) -> Scene:
         """Raises MissingPartError without views or points."""

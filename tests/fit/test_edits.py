@@ -133,7 +133,8 @@ def test_a_copy_is_added_and_selected(tmp_path):
 @pytest.mark.parametrize(
     ("stage", "options"),
     [(Recolour, {"color": (2.0, 0, 0)}), (SetMaterial, {}), (SetMaterial, {"metal": "wood"}),
-     (Transform, {"scale": 0.0}), (SetMaterial, {"roughness": 3.0}), (Transform, {"axis": (0.0, 0.0, 0.0)})],
+     (Transform, {"scale": 0.0}), (SetMaterial, {"roughness": 3.0}), (Transform, {"axis": (0.0, 0.0, 0.0)}),
+     (Extract, {"threshold": 1.5}), (Transform, {"threshold": -0.1})],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(stage: Any, options):
     with pytest.raises(ValueError, match="expected"):

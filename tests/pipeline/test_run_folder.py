@@ -35,6 +35,10 @@ def test_a_run_leaves_a_folder_a_stage_and_nothing_else(bench):
     assert torch.equal(result.scene.gaussians.means, means(result.stage))
 
 
+def test_a_stage_gets_as_many_first_points_as_it_asks_for(bench):
+    assert [len(means(bench("  - use: fake_stages:Cloud\n", f"cloud.ask={n}").stage)) for n in (70, 90)] == [70, 90]
+
+
 def test_what_listeners_are_told(bench):
     bench(COUNT + SHIFT)
     kinds = [type(e) for e in bench.events if not isinstance(e, Progress)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from relight.errors import RelightError
+from relight.resize import resized
 
 WEIGHTS = Path(__file__).parent / "weights"
 COVERAGE, FACES, POINTS = 256, 256, 192
@@ -54,7 +55,7 @@ class Face:
 def coverage(picture: Tensor) -> Tensor:
     """(H, W) 0 to 1: how sure it is that a pixel of (H, W, 3) sRGB shows a person.  Soft: seen at `COVERAGE` pixels."""
     height, width = picture.shape[:2]
-    small = _sized(picture, COVERAGE, COVERAGE)
+    small = resized(picture, COVERAGE, COVERAGE)
     out = _run("selfie_segmentation", small, ("activation_10",))[0].reshape(1, 1, COVERAGE, COVERAGE)
     return torch.nn.functional.interpolate(out, (height, width), mode="bilinear").clamp(0, 1)[0, 0]
 
@@ -69,7 +70,7 @@ def _boxes(picture: Tensor) -> list[tuple[Tensor, float]]:
     height, width = picture.shape[:2]
     side = max(height, width)
     shown = torch.nn.functional.pad(picture.permute(2, 0, 1), (0, side - width, 0, side - height)).permute(1, 2, 0)
-    told, scores = _run("face_detection_back", _sized(shown, FACES, FACES) * 2 - 1, ("regressors", "classificators"))
+    told, scores = _run("face_detection_back", resized(shown, FACES, FACES) * 2 - 1, ("regressors", "classificators"))
     told = told.reshape(-1, 16) / FACES
     places = torch.cat([_cells(n).repeat_interleave(many, 0) for n, many in GRIDS])
     # Of a box first its middle and size, then six points: the eyes lead.
@@ -120,12 +121,6 @@ def _shared(one: Tensor, two: Tensor) -> float:
     low, high = torch.maximum(one[:2], two[:2]), torch.minimum(one[:2] + one[2:], two[:2] + two[2:])
     both = float((high - low).clamp_min(0).prod())
     return both / max(float(one[2:].prod() + two[2:].prod()) - both, 1e-6)
-
-
-def _sized(picture: Tensor, height: int, width: int) -> Tensor:
-    planes = picture.permute(2, 0, 1)[None]
-    mode = "area" if picture.shape[0] >= height and picture.shape[1] >= width else "bilinear"
-    return torch.nn.functional.interpolate(planes, (height, width), mode=mode)[0].permute(1, 2, 0)
 
 
 @lru_cache
