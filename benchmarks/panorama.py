@@ -72,7 +72,7 @@ def main() -> None:
         peer=best,
         ratio=table[best]["diffuse si-RMSE"] / value,
         detail={
-            "title": f"Panorama from a {arguments.fov:g} degree crop: si-RMSE of a diffuse sphere",
+            "title": f"Panorama from a {arguments.fov:g} degree crop, {ours}: si-RMSE of a diffuse sphere",
             "crops": count,
             "prior": arguments.prior,
             "steps": arguments.steps,
