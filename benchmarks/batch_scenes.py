@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from benchmarks.record import record
+from relight.testing.capture import write_capture
 
 STEPS = 60
 STAGES = f"""stages:
@@ -30,32 +30,10 @@ STAGES = f"""stages:
 """
 
 
-def write_scene(folder: Path, number: int, size: int = 48, views: int = 6) -> Path:
-    """A coloured ball from a ring of cameras; each scene has other colours."""
-    (folder / "photos/images").mkdir(parents=True)
-    focal, frames = 1.6 * size, []
-    axis = (np.arange(size) + 0.5 - size / 2) / focal
-    local = np.stack([*np.meshgrid(axis, axis), np.ones((size, size))], -1)
-    tint = np.random.default_rng(number).random(3)
-    for i in range(views):
-        angle = 2 * np.pi * i / views
-        position = 4 * np.array([np.cos(angle), np.sin(angle), 0.4])
-        forward = -position / np.linalg.norm(position)
-        right = np.cross(forward, [0.0, 0.0, 1.0])
-        right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(forward, right), forward], 1)
-        rays = local @ rotation.T
-        rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-        along = -(rays @ position)
-        square = along**2 - position @ position + 1
-        point = position + rays * (along - np.sqrt(np.maximum(square, 0)))[..., None]
-        picture = np.dstack([tint * (0.5 + 0.5 * point), square > 0]) * (square > 0)[..., None]
-        Image.fromarray((255 * picture.clip(0, 1) + 0.5).astype(np.uint8)).save(folder / f"photos/images/{i}.png")
-        pose = np.eye(4)
-        pose[:3, :3], pose[:3, 3] = rotation * [1, -1, -1], position
-        frames.append({"file_path": f"images/{i}.png", "transform_matrix": pose.tolist()})
-    head = {"fl_x": focal, "w": size, "h": size, "frames": frames}
-    (folder / "photos/transforms.json").write_text(json.dumps(head))
+def write_scene(folder: Path, number: int) -> Path:
+    """A ball in a colour of its own, with a scene file."""
+    r, g, b = np.random.default_rng(number).random(3)
+    write_capture(folder / "photos", size=48, tint=(r, g, b))
     (folder / "scene.yaml").write_text(f"data: photos\noutput: {folder}/run\n{STAGES}")
     return folder / "scene.yaml"
 

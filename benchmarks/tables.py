@@ -1,7 +1,7 @@
 """Write the measured numbers into README.md and docs/*.md, between comment lines, from the files under results/.
 
-README.md gets a line for each result that has a peer, between BEGIN and END.  Between `<!-- benchmarks:begin NAME -->` and END of a page goes
-all of one result, or with the name `all` of every one.
+README.md gets a line for each result that has a peer, between BEGIN and END.  Between `<!-- benchmarks:begin NAME -->`
+and END of a page goes all of one result, or with the name `all` of every one.
 
 python -m benchmarks.tables            rewrite the tables
 python -m benchmarks.tables --check    exit with 1 if they are out of date

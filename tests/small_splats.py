@@ -10,7 +10,7 @@ from relight.geometry.sh import count, from_constant
 
 
 def ball(n: int, *, degree: int = 0, materials: bool = False) -> Gaussians:
-    """On the unit sphere, coloured as `tiny_capture` has it, of several sizes and opacities."""
+    """On the unit sphere, coloured as `relight.testing.capture` has it, of several sizes and opacities."""
     generator = torch.Generator().manual_seed(0)
     means = normalize(torch.randn(n, 3, generator=generator), dim=1)
     sh = 0.05 * torch.randn(n, count(degree), 3, generator=generator)

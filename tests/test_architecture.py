@@ -117,7 +117,7 @@ LIGHT: dict[str, tuple[str, ...]] = {
     "pydantic": ("config/validate.py",),
     "safetensors": ("scene_io.py", "diffusion/"),
     "rich": ("cli/doctor.py", "cli/progress.py"),
-    "PIL": ("images.py", "export/images.py", "formats/sog.py"),
+    "PIL": ("images.py", "export/images.py", "formats/sog.py", "testing/capture.py"),
     "numba": ("render/kernels/", "cli/doctor.py"),
     "llvmlite": ("render/kernels/",),
     "numpy": ("",),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_capture import write_capture
 
 from benchmarks.fuzz_readers import fuzz
 from benchmarks.fuzz_samples import MODELS, READERS
@@ -22,6 +21,7 @@ from relight.errors import ConfigError, DataError, RelightError
 from relight.formats import read_splat
 from relight.images import image_size, read_image
 from relight.scene_io import load_scene
+from relight.testing.capture import write_capture
 
 TESTS = Path(__file__).parent
 

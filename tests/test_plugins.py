@@ -7,11 +7,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from tiny_capture import write_capture
 
 from relight import plugins
 from relight.errors import BackendUnavailableError, DataError
 from relight.plugins import PluginError, did_you_mean, find, load, load_target, offered, problems
+from relight.testing.capture import write_capture
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from fake_stages import splat
-from tiny_capture import write_capture
 
 from relight.data import load
 from relight.errors import DataError, RelightError
@@ -24,6 +23,7 @@ from relight.scene_io import (
     stage_folders,
     write_tensors,
 )
+from relight.testing.capture import write_capture
 
 
 def full_splat(n: int = 5) -> Gaussians:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from tiny_capture import write_capture
 
 from relight.batch.engines import create_engine, gpus_of
 from relight.batch.report import write_batch_report
@@ -23,6 +22,7 @@ from relight.batch.tasks import Ending, Event, Outcome, Task, perform
 from relight.cli import main
 from relight.errors import RelightError
 from relight.scene_io import load_scene
+from relight.testing.capture import write_capture
 
 TESTS = Path(__file__).parents[1]
 REMEMBER = "fake_stages:remember"

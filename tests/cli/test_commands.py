@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_capture import write_capture
 
 from relight.cli import VERBS, main
 from relight.config import load_config, presets
 from relight.scene_io import load_scene
+from relight.testing.capture import write_capture
 
 FIT = (
     "data: photos\nstages:\n  - radiance: {iterations: 60, initial_gaussians: 300, max_gaussians: 400, sh_degree: 1}\n"
@@ -51,21 +51,6 @@ def here(tmp_path, monkeypatch) -> Path:
     write_capture(tmp_path / "photos", views=4)
     (tmp_path / "scene.yaml").write_text(COUNT)
     return tmp_path
-
-
-@pytest.fixture
-def fails(capsys):
-    """Runs a command that must fail by the user's fault; gives its messages."""
-
-    def fails(*words: object) -> str:
-        capsys.readouterr()
-        assert main([str(w) for w in words]) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and "Traceback" not in err and "bug" not in err
-        assert all(line.startswith("error: ") for line in err.splitlines()), err
-        return err
-
-    return fails
 
 
 # --- all verbs

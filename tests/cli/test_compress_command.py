@@ -24,16 +24,6 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def fails(capsys):
-    def fails(*words: str) -> str:
-        capsys.readouterr()
-        assert main(["compress", *words]) == 2
-        return capsys.readouterr().err
-
-    return fails
-
-
 def test_a_file_is_made_small(here, capsys):
     assert main(["compress", "ball.ply", "-o", "small.sog", "--count", "100", "--curve", "curve.svg", *QUICK]) == 0
     out = capsys.readouterr().out
@@ -61,18 +51,18 @@ def test_what_was_begun_is_continued(here, capsys, monkeypatch):
 
 
 def test_mistakes_are_explained_before_anything_is_computed(here, fails):
-    assert "exists; --force" in fails("ball.ply", "-o", "ball.ply")
+    assert "exists; --force" in fails("compress", "ball.ply", "-o", "ball.ply")
     (here / "curve.json").write_text("mine")
-    assert "curve.json: exists" in fails("ball.ply", "-o", "a.sog", "--curve", "curve.svg")
-    assert "name a .sog" in fails("ball.ply", "-o", "folder/meta.json")
-    assert "not a splat format that is written" in fails("ball.ply", "-o", "a.xyz")
-    assert "did you mean 'iterations'" in fails("ball.ply", "-o", "a.sog", "itertions=3")
-    assert "keep: expected 0.2 to 0.95" in fails("ball.ply", "-o", "a.sog", "keep=3")
-    assert "expected a number such as 5MB" in fails("ball.ply", "-o", "a.sog", "--max-size", "lots")
-    assert "no such file" in fails("gone.ply", "-o", "a.sog")
+    assert "curve.json: exists" in fails("compress", "ball.ply", "-o", "a.sog", "--curve", "curve.svg")
+    assert "name a .sog" in fails("compress", "ball.ply", "-o", "folder/meta.json")
+    assert "not a splat format that is written" in fails("compress", "ball.ply", "-o", "a.xyz")
+    assert "did you mean 'iterations'" in fails("compress", "ball.ply", "-o", "a.sog", "itertions=3")
+    assert "keep: expected 0.2 to 0.95" in fails("compress", "ball.ply", "-o", "a.sog", "keep=3")
+    assert "expected a number such as 5MB" in fails("compress", "ball.ply", "-o", "a.sog", "--max-size", "lots")
+    assert "no such file" in fails("compress", "gone.ply", "-o", "a.sog")
     (here / "run").mkdir()
     save_scene(Scene(Frame(), gaussians=ball(10)), here / "run", key="x")
-    assert "add the stage compress" in fails("run", "-o", "a.sog")
+    assert "add the stage compress" in fails("compress", "run", "-o", "a.sog")
     assert not list(here.glob("*.sog"))
 
 

@@ -49,18 +49,6 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def fails(capsys):
-    def fails(*words: object) -> str:
-        capsys.readouterr()
-        assert main([str(w) for w in words]) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and all(line.startswith("error: ") for line in err.splitlines()), err
-        return err
-
-    return fails
-
-
 @pytest.mark.filterwarnings("always:.*has no place for")
 def test_convert(here, capsys, fails):
     assert main(["convert", "balls.ply", "balls.sog"]) == 0

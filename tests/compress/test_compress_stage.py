@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 from small_splats import ball
-from tiny_capture import write_capture
 
 from relight.compress import codec, curve
 from relight.compress.cameras import around
@@ -26,6 +25,7 @@ from relight.render.splats import create_rasterizer
 from relight.scene import Frame, Scene
 from relight.stages.base import Interrupted
 from relight.stages.compress import Compress
+from relight.testing.capture import write_capture
 from relight.testing.job import MemoryJob
 
 QUICK = {"cameras": 6, "view_size": 40, "views": 3, "iterations": 12, "polish": 12, "between": 1, "bits": "usual"}

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_capture import write_capture
 
 from relight.data import load
 from relight.errors import DataError, MissingPartError
@@ -26,6 +25,7 @@ from relight.geometry.gaussians import Gaussians
 from relight.render.splats import create_rasterizer
 from relight.scene import Scene, StageRecord
 from relight.scene_io import load_scene, save_scene
+from relight.testing.capture import write_capture
 
 HOSTILE = "<script>alert(1)</script> & 'x' \"y\" </title>"
 

@@ -15,6 +15,7 @@ from relight.export.images import write_image
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
+from relight.geometry.transforms import look_at
 from relight.render import tracing
 from relight.render.deferred import blend, displayed, gbuffer
 from relight.render.splats import create_rasterizer
@@ -74,21 +75,13 @@ def sky() -> Environment:
     return Environment(light)
 
 
-def look_at_origin(angle: float, height: float) -> torch.Tensor:
-    position = torch.tensor([3 * math.cos(angle), height, 3 * math.sin(angle)])
-    forward = torch.nn.functional.normalize(-position, dim=0)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])), dim=0)
-    pose = torch.eye(4)
-    pose[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
-    pose[:3, 3] = position
-    return pose
-
-
 def photographed(folder: Path, lighting: Lighting) -> Scene:
     """Twelve photographs of the ball, whose lights take turns, and its shape without materials."""
     views, names = [], list(lighting.maps)
     for i in range(12):
-        camera = Camera(look_at_origin(0.55 * i, 1.5 * math.sin(2 * i)), 50.0, 50.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
+        eye = torch.tensor([3 * math.cos(0.55 * i), 1.5 * math.sin(2 * i), 3 * math.sin(0.55 * i)])
+        pose = look_at(eye, torch.zeros(3), torch.tensor([0.0, 1.0, 0.0]))
+        camera = Camera(pose, 50.0, 50.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
         name = names[i % len(names)]
         light = lighting.of(name, camera.camera_from_world)
         assert light is not None

@@ -20,7 +20,7 @@ from relight.fit.losses import normal_consistency, photometric
 from relight.geometry import sh
 from relight.geometry.camera import Camera
 from relight.geometry.gaussians import Gaussians
-from relight.geometry.transforms import rigid_from_twist
+from relight.geometry.transforms import look_at, rigid_from_twist
 from relight.render.splats import create_rasterizer, render
 from relight.scene import Frame, Points, Scene
 from relight.stages.base import Interrupted
@@ -29,16 +29,6 @@ from relight.testing.job import MemoryJob
 from relight.views import View, Views
 
 SIZE = 48
-
-
-def look_at_origin(angle: float, height: float) -> torch.Tensor:
-    position = torch.tensor([3 * math.cos(angle), height, 3 * math.sin(angle)])
-    forward = torch.nn.functional.normalize(-position, dim=0)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, torch.tensor([0.0, 1.0, 0.0])), dim=0)
-    pose = torch.eye(4)
-    pose[:3, :3] = torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
-    pose[:3, 3] = position
-    return pose
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +46,9 @@ def capture(tmp_path_factory) -> Scene:
     )
     views = []
     for i in range(16):
-        camera = Camera(look_at_origin(0.4 * i, 1.2 * math.sin(i)), 60.0, 60.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
+        eye = torch.tensor([3 * math.cos(0.4 * i), 1.2 * math.sin(i), 3 * math.sin(0.4 * i)])
+        pose = look_at(eye, torch.zeros(3), torch.tensor([0.0, 1.0, 0.0]))
+        camera = Camera(pose, 60.0, 60.0, SIZE / 2, SIZE / 2, SIZE, SIZE)
         image = render(create_rasterizer(), truth, camera)
         straight = image.color / image.alpha[..., None].clamp_min(1e-4)
         write_image(folder / f"{i:02d}.png", torch.cat([straight, image.alpha[..., None]], -1))

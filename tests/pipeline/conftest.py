@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from run_bench import Bench
-from tiny_capture import write_capture
 
 from relight.pipeline import job as job_module
+from relight.testing.capture import write_capture
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from run_bench import COUNT
-from tiny_capture import write_capture
 
 from relight.errors import RelightError
 from relight.pipeline.folder import RunFolder
+from relight.testing.capture import write_capture
 
 HOLD = """
 import sys

@@ -12,7 +12,6 @@ import torch
 pytest.importorskip("viser")
 
 from meshed_ball import ball_mesh
-from tiny_capture import write_capture
 
 from benchmarks.viewer_client import Client
 from relight.data.models import load_model
@@ -24,6 +23,7 @@ from relight.pipeline.events import Loaded, Progress, StageStarted
 from relight.render.splats import radiance
 from relight.scene import Frame, Points, Scene
 from relight.scene_io import save_scene
+from relight.testing.capture import write_capture
 from relight.viewer.app import open_app
 from relight.viewer.content import Content, capture, find, gallery, load, save_selection, write_mesh
 from relight.viewer.display import Display, Lighting, Shared

@@ -12,7 +12,6 @@ import pytest
 import torch
 from browser import Page, browser, relight
 from meshed_ball import ball_mesh, photographed_ball, with_splat
-from tiny_capture import write_capture
 from viewer_scenes import balls
 
 from relight.data import load
@@ -24,6 +23,7 @@ from relight.scene import FeatureBasis, Frame, Scene
 from relight.scene_io import load_scene, save_scene
 from relight.shading.environment import Environment
 from relight.shading.lighting import Lighting
+from relight.testing.capture import write_capture
 from relight.viewer.display import MODES
 from relight.viewer.web import export_web
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_capture import write_capture
 
 from relight.data import load
 from relight.errors import RelightError
 from relight.export.images import write_exr
 from relight.scene import Frame, Scene
+from relight.testing.capture import write_capture
 from relight.viewer.display import ESTIMATED, STUDIO, Lamp, Lighting
 from relight.viewer.lights import Lamps, Library
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_capture import write_capture
 
 from relight.data import load
+from relight.testing.capture import write_capture
 from relight.viewer.display import ESTIMATED, MODES, NEED_FEATURES, STUDIO, Display, Lamp, Lighting
 from relight.viewer.lights import Lamps, Library
 from relight.viewer.photos import view_at

@@ -85,6 +85,21 @@ def _columns(record, surfel, row, tiles_x):
     return _tile_span(record[0] + left - slack, record[0] + right + slack, tiles_x)
 
 
+@njit(cache=True)
+def list_starts(counts):
+    """(lists + 1,) int64: where each list begins among all entries, and where the last one ends.
+
+    counts: (workers, lists) int64, how many entries a worker has for a list; becomes where its own begin.
+    """
+    starts = np.zeros(counts.shape[1] + 1, np.int64)
+    at = 0
+    for entry in range(counts.shape[1]):
+        for worker in range(counts.shape[0]):
+            at, counts[worker, entry] = at + counts[worker, entry], at
+        starts[entry + 1] = at
+    return starts
+
+
 @njit(parallel=True, cache=True)
 def bin_tiles(records, surfel, order, tiles_x, tiles_y, workers):
     """Lists of hits.
@@ -111,14 +126,9 @@ def bin_tiles(records, surfel, order, tiles_x, tiles_y, workers):
                 slot_start[i + 1] += max(last - first, 0)
     for i in range(n):
         slot_start[i + 1] += slot_start[i]
-    tile_start = np.zeros(tiles + 1, np.int64)
-    at = 0
-    for tile in range(tiles):
-        for worker in range(workers):
-            at, counts[worker, tile] = at + counts[worker, tile], at
-        tile_start[tile + 1] = at
-    hits = np.empty(at, np.int32)
-    slots = np.empty(at, np.int64)
+    tile_start = list_starts(counts)
+    hits = np.empty(tile_start[-1], np.int32)
+    slots = np.empty(tile_start[-1], np.int64)
     for worker in prange(workers):
         for i in range(n * worker // workers, n * (worker + 1) // workers):
             g = order[i]

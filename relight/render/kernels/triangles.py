@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from relight.render.kernels.bin import list_starts
 from relight.render.kernels.depth_row import ROW, draw_row
 
 TILE = 16
@@ -167,13 +168,8 @@ def bin_tiles(coefficients, boxes, tiles_x, tiles_y, workers):
         mine = counts[worker]
         for f in range(n * worker // workers, n * (worker + 1) // workers):
             _append(f, coefficients, boxes, tiles_x, mine, nothing, False)
-    tile_start = np.zeros(tiles + 1, np.int64)
-    at = 0
-    for tile in range(tiles):
-        for worker in range(workers):
-            at, counts[worker, tile] = at + counts[worker, tile], at
-        tile_start[tile + 1] = at
-    hits = np.empty(at, np.int32)
+    tile_start = list_starts(counts)
+    hits = np.empty(tile_start[-1], np.int32)
     for worker in prange(workers):
         mine = counts[worker]
         for f in range(n * worker // workers, n * (worker + 1) // workers):

@@ -6,14 +6,23 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 
-def write_capture(folder: Path, *, views: int = 6, size: int = 16, alpha: bool = True) -> Path:
+def write_capture(
+    folder: Path,
+    *,
+    views: int = 6,
+    size: int = 16,
+    alpha: bool = True,
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Path:
     """`folder`/transforms.json and images/000.png, ...: a ball of radius 1 at the origin, cameras 4 away, +Z up.
 
-    The colour of a point of the ball is 0.5 + 0.5 x its position, so that views differ and a fit has something to do.
+    size: pixels a side.  alpha: cut out, else before black.  The sRGB-encoded colour of a point of the ball is its
+    position, halved and added to a half, times `tint`, so that views differ and a fit has something to do.
     """
+    from PIL import Image
+
     (folder / "images").mkdir(parents=True, exist_ok=True)
     focal = 1.6 * size
     axis = (np.arange(size) + 0.5 - size / 2) / focal
@@ -32,7 +41,7 @@ def write_capture(folder: Path, *, views: int = 6, size: int = 16, alpha: bool =
         square = along**2 - position @ position + 1
         hit = square > 0
         point = position + rays * (along - np.sqrt(np.where(hit, square, 0)))[..., None]
-        picture = np.where(hit[..., None], 0.5 + 0.5 * point, 0)
+        picture = np.where(hit[..., None], tint * (0.5 + 0.5 * point), 0)
         if alpha:
             picture = np.dstack([picture, hit])
         Image.fromarray((255 * picture.clip(0, 1) + 0.5).astype(np.uint8)).save(folder / "images" / f"{i:03d}.png")
