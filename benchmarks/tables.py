@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.record import RESULTS, problems
+from docs.pages import rewrite
 
 README = Path(__file__).parents[1] / "README.md"
 DOCS = README.parent / "docs"
@@ -158,16 +159,10 @@ def main(arguments: list[str] | None = None) -> int:
         pages = {options.readme: replaced(options.readme.read_text(encoding="utf-8"), results)}
         for page in sorted(options.docs.glob("*.md")):
             pages[page] = replaced_one(page.read_text(encoding="utf-8"), results)
-        stale = {page: text for page, text in pages.items() if page.read_text(encoding="utf-8") != text}
+        return rewrite(pages, "benchmarks.tables", options.check)
     except (OSError, ValueError) as error:
         print(f"benchmarks.tables: {error}", file=sys.stderr)
         return 2
-    for page, text in stale.items():
-        if options.check:
-            print(f"{page} is out of date; run: python -m benchmarks.tables", file=sys.stderr)
-        else:
-            page.write_text(text, encoding="utf-8")
-    return int(options.check and bool(stale))
 
 
 if __name__ == "__main__":

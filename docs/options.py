@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
 
+from docs.pages import rewrite
 from relight.config import stage_class
 from relight.config.options import Option, options_of, summary
 from relight.plugins import BUILTIN
@@ -149,17 +150,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 if out of date")
     options = parser.parse_args(arguments)
     try:
-        pages = updated()
+        return rewrite(updated(), "docs.options", options.check)
     except (OSError, ValueError) as error:
         print(f"docs.options: {error}", file=sys.stderr)
         return 2
-    stale = {p: t for p, t in pages.items() if not p.exists() or p.read_text(encoding="utf-8") != t}
-    for page, text in stale.items():
-        if options.check:
-            print(f"{page} is out of date; run: python -m docs.options", file=sys.stderr)
-        else:
-            page.write_text(text, encoding="utf-8")
-    return int(options.check and bool(stale))
 
 
 if __name__ == "__main__":
