@@ -187,7 +187,7 @@ def measure(
         if choice not in measured:
             decoded = encode(splat, {**finest, name: value}, format, path, importance)
             measured[choice] = path.stat().st_size, error(decoded)
-            advance(len(measured), total)
+        advance(len(measured), total)  # if all were known too: what is done counts in the steps to come
         return measured[choice]
 
     try:
