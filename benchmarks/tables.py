@@ -102,12 +102,11 @@ def _is_table(value: object) -> bool:
 
 
 def _small_table(table: Mapping[str, Mapping[str, float]]) -> list[str]:
-    if len({tuple(row) for row in table.values()}) == 1:  # rows share their columns
-        columns = list(next(iter(table.values())))
-        lines = ["| | " + " | ".join(map(_cell, columns)) + " |", "| --- |" + " ---: |" * len(columns)]
-        rows = [(name, [_number(value) for value in row.values()]) for name, row in table.items()]
+    columns, width = list(dict.fromkeys(key for row in table.values() for key in row)), max(map(len, table.values()))
+    if len(columns) == width:  # one row at least has them all
+        lines = ["| | " + " | ".join(map(_cell, columns)) + " |", "| --- |" + " ---: |" * width]
+        rows = [(name, [_number(row[c]) if c in row else "" for c in columns]) for name, row in table.items()]
     else:
-        width = max(len(row) for row in table.values())
         lines = ["| |" + " |" * width, "| --- |" + " ---: |" * width]
         rows = [
             (name, [f"{_cell(key)}: {_number(value)}" for key, value in row.items()] + [""] * (width - len(row)))
