@@ -17,7 +17,6 @@ from relight.atomic import replacing
 
 SCHEMA = 1
 RESULTS = ROOT / "benchmarks" / "results"
-PICTURES = RESULTS / "pictures"
 ELSEWHERE = "RELIGHT_BENCH_RESULTS"
 """Environment variable that names another folder for what is recorded: runs at a small size, say."""
 
@@ -73,6 +72,10 @@ def earlier(name: str) -> dict[str, Any]:
 
 def _folder() -> Path:
     return Path(os.environ.get(ELSEWHERE) or RESULTS)
+
+
+PICTURES = _folder() / "pictures"
+"""Of results."""
 
 
 def with_mean(rows: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:

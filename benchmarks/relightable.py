@@ -1,6 +1,6 @@
 """Materials, light and relighting against path-traced truth: the captures of RELIGHT_DATA/relightable and the sample.
 
-    python -m benchmarks.relightable [spot damask_chair water_bottle sample] [--ablation shadows=false] [--seeds 1]
+    python -m benchmarks.relightable [spot damask_chair water_bottle sample] [--ablation shadows=false] [--share 0.1]
 
 Fits radiance and distill with one set of options for all captures, then scores by the field's protocols (see
 `relight.fit.relighting`).  Means go to results/relightable.json; an ablation goes to relightable_without_NAME.json.
@@ -30,10 +30,13 @@ from relight.render.relit import Relit
 from relight.render.splats import create_rasterizer
 from relight.scene import Scene
 from relight.shading.color import linear_to_srgb
+from relight.stages.distill import Distill, Phase
 
 CAPTURES = ("spot", "damask_chair", "water_bottle", "sample")
-RADIANCE = "{iterations: 3000, max_gaussians: 30000, initial_gaussians: 8000, sh_degree: 3, primitive: surfel, \
-normal_weight: 0.2, normal_start: 0.3}"
+STEPS = 3000
+"""Of radiance."""
+RADIANCE = f"{{iterations: {STEPS}, max_gaussians: 30000, initial_gaussians: 8000, sh_degree: 3, primitive: surfel, \
+normal_weight: 0.2, normal_start: 0.3}}"
 SAMPLES, EVERY = 32, 4
 """Of relighting: samples a point, and which test views are relit."""
 
@@ -49,6 +52,13 @@ def configured(name: str, place: Path, overrides: Sequence[str]) -> Config:
     with replacing(scene := place.parent / f"{place.name}.yaml") as temporary:
         temporary.write_text(text)
     return load_config(scene, [*overrides, f"output={place}"])
+
+
+def shortened(share: float) -> list[str]:
+    """Overrides: that share of all steps."""
+    phases = {name: value for name, value in vars(Distill()).items() if isinstance(value, Phase)}
+    steps = {"radiance": STEPS} | {f"distill.{name}": phase.iterations for name, phase in phases.items()}
+    return [f"{name}.iterations={max(1, round(share * count))}" for name, count in steps.items()]
 
 
 def minutes(scene: Scene) -> float:
@@ -105,13 +115,15 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"captures (default: {' '.join(CAPTURES)})")
     parser.add_argument("--ablation", action="append", default=[], metavar="OPTION=VALUE", help="of distill")
     parser.add_argument("--label", help="of the ablation; names the result")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps, to see whether it runs")
     options = parser.parse_args()
     if wrong := [name for name in options.names if name not in CAPTURES]:
         parser.error(f"{wrong[0]}: no such capture; there are {', '.join(CAPTURES)}")
     rows: dict[str, dict[str, float]] = {}
     for name in options.names or CAPTURES:
         with tempfile.TemporaryDirectory() as place:
-            scene = run(configured(name, Path(place) / "run", [f"distill.{word}" for word in options.ablation])).scene
+            overrides = [*shortened(options.share), *(f"distill.{word}" for word in options.ablation)]
+            scene = run(configured(name, Path(place) / "run", overrides)).scene
             row, relit = scored(name, scene)
             rows[name] = {"minutes": minutes(scene), **row}
             if not options.ablation:
@@ -125,6 +137,7 @@ def main() -> None:
         detail={
             "title": "materials and light from photographs under one unknown light",
             "options of distill": options.ablation,
+            "share of the steps": options.share,
             "samples": SAMPLES,
             "scores": scores,
         },

@@ -48,7 +48,7 @@ SUITE: tuple[Small, ...] = (
     _small("shading_splitsum", "--samples 64 --size 16", "data"),
     _small("sphere_recovery", "--samples 16 --start 20 --steps 20 --size 24"),
     _small("photometric", "--stride 24 --coarse 32 --steps 5", "data"),
-    _small("relightable", "spot", "data"),
+    _small("relightable", "spot --share 0.05", "data"),
     _small("shading_cost", "spot --steps 4 --iterations 40", "data"),
     _small("render_fidelity", "BoomBox --samples 1", "data"),
     _small("training_iteration", "", "data"),
