@@ -45,8 +45,8 @@ SAMPLE = ROOT / "scenes/sample"
 DATA = Path(os.environ.get("RELIGHT_DATA", ROOT.parent / "shared/data"))
 VIEW = "003"
 """Of the sample's test views."""
-BUNNY = f"test/{VIEW},77,46,129,116"
-"""A box around it, pixels."""
+BUNNY = f"test/{VIEW},100,80"
+"""A pixel of it."""
 BESIDE = (0.67, 0.16, 0.0)
 """World units: from the bunny to where the plinth is empty."""
 HEAD = (slice(0, 400), slice(60, 380))
@@ -188,7 +188,7 @@ def held_out(run: Path, work: Path) -> Iterator[list[Panel]]:
     """Photograph, splat, four times the difference."""
     photograph, splat = over_white(of_sample("test")), drawn(one_view(of_stage(run, "distill"), work), work, "shaded")
     difference = ((photograph - splat).abs() * 4).clamp(0, 1)
-    yield [("photograph, held out", photograph), ("splat", splat), ("difference × 4", difference)]
+    yield [("photograph, held out", photograph), ("splat", splat), ("four times the difference", difference)]
 
 
 def relit(run: Path, work: Path) -> Iterator[list[Panel]]:
@@ -236,10 +236,10 @@ def mesh(run: Path, work: Path) -> Iterator[list[Panel]]:
 
 
 def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
-    """A box around the bunny, and what can be done with what it selects."""
+    """A click on the bunny, and what can be done with what it selects."""
     gold = SetMaterial(metal="gold", roughness=0.25)
     copy = Duplicate(move=BESIDE, scale=0.55, degrees=60)
-    chosen = Select(box=BUNNY).run(of_stage(run, "distill"), MemoryJob(work))
+    chosen = Select(point=BUNNY).run(of_stage(run, "distill"), MemoryJob(work))
 
     def changed(name: str, *changes: Stage, options: Sequence[object] = ()) -> Tensor:
         scene = chosen
@@ -250,7 +250,7 @@ def edit(run: Path, work: Path) -> Iterator[list[Panel]]:
     light = ("--env", SAMPLE / "lights/studio.exr", "--samples", SAMPLES)
     yield [
         ("photograph", of_sample("test")),
-        ("selected by a box around it", changed("selection", options=("--show", "selection"))),
+        ("selected by a click", changed("selection", options=("--show", "selection"))),
         ("recoloured", changed("recoloured", Recolour(color=(0.85, 0.3, 0.5)))),
     ]
     yield [
