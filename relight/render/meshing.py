@@ -23,6 +23,8 @@ NEAREST = 1.2
 """Side of the octree's finest cell in voxels: of points this far apart, finer ones show the spacing."""
 FEWEST = 8
 """Triangles that make a surface."""
+ROUNDS, IN, OUT = 40, 0.5, -0.53
+"""Of evening a boundary: shares of the way to the middle of neighbours, out again a little further than in (Taubin)."""
 
 
 def poisson(
@@ -70,7 +72,8 @@ def repaired(
     mesh: Mesh, *, holes: float = 0.0, cameras: Sequence[Camera] = (), rasterizer: MeshRasterizer | None = None
 ) -> Mesh:
     """Without what trips other programs: places that are not finite, faces without area or twice there, edges of more
-    than two faces, specks, and parts that no camera sees (shells within a shell).  Positions alone are kept.
+    than two faces, specks, and parts that no camera sees (shells within a shell); boundaries `evened`.  Positions alone
+    are kept.
 
     holes: world units; boundaries that fit into a sphere of this radius are closed.
     cameras, rasterizer: who looks; none for keeping what is hidden.  Raises NoSurfaceError if nothing is left.
@@ -94,7 +97,24 @@ def repaired(
         found.remove_unreferenced_vertices()
     if len(found.triangles) < FEWEST:
         raise NoSurfaceError("mesh: after cleaning no surface is left; a capture with more views or normals may help")
-    return _mesh(found)
+    return evened(_mesh(found))
+
+
+def evened(mesh: Mesh) -> Mesh:
+    """Boundaries without the teeth that they have where seen surface ends, at the places between them; all else stays.
+
+    Curves keep their size: Taubin, A Signal Processing Approach to Fair Surface Design, SIGGRAPH 1995.
+    """
+    face, corner = (mesh.opposite_corners < 0).nonzero().unbind(1)
+    ends = torch.stack([mesh.faces[face, (corner + 1) % 3], mesh.faces[face, (corner + 2) % 3]]).long()
+    one, other = torch.cat([ends, ends.flip(0)], 1)
+    vertices = mesh.vertices.clone()
+    many = torch.zeros(len(vertices), 1).index_add_(0, one, torch.ones(len(one), 1))
+    for _ in range(ROUNDS):
+        for share in (IN, OUT):
+            middle = torch.zeros_like(vertices).index_add_(0, one, vertices[other]) / many.clamp_min(1)
+            vertices = torch.where(many > 0, vertices + share * (middle - vertices), vertices)
+    return Mesh(vertices, mesh.faces)
 
 
 def decimated(mesh: Mesh, triangles: int) -> Mesh:

@@ -43,6 +43,7 @@ class MeshAsset(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "gaussians")
     gives: ClassVar[tuple[str, ...]] = ("asset",)
+    version: ClassVar[int] = 2
 
     surface: Literal["tsdf", "poisson"] = "tsdf"
     """tsdf: distances to the splat's depth, fused; follows it closely.  poisson: smoother, and closes what is open."""

@@ -16,7 +16,7 @@ from relight.render import atlas
 from relight.render.atlas import Texels, filled, texture_size, unwrap
 from relight.render.baking import bake_normals, bake_occlusion, bake_splat, completed
 from relight.render.meshes import create_mesh_rasterizer
-from relight.render.meshing import decimated, poisson, repaired
+from relight.render.meshing import decimated, evened, poisson, repaired
 from relight.render.proxy import NoSurfaceError, fuse
 from relight.render.splats import create_rasterizer
 from relight.render.tracing import unavailable
@@ -66,6 +66,25 @@ def test_faults_are_repaired():
     kept = repaired(broken, holes=0.0)
     assert kept.vertices.norm(dim=1).min() < 0.6, "what is hidden stays if nobody looks"
     assert not (kept.opposite_corners >= 0).all()
+
+
+def test_a_ragged_rim_becomes_even_and_keeps_its_size():
+    angle = torch.arange(240) * 2 * torch.pi / 240
+    around = torch.stack([angle.cos(), angle.sin(), torch.zeros(240)], 1)
+    teeth = 1 + 0.03 * (-1.0) ** torch.arange(240)[:, None]
+    here, next_ = torch.arange(240), torch.arange(240).roll(-1)
+    ring = [torch.stack([here, here + 240, next_], 1), torch.stack([next_, here + 240, next_ + 240], 1)]
+    hub = torch.stack([torch.full((240,), 480), here, next_], 1)
+    disc = Mesh(torch.cat([0.8 * around, teeth * around, torch.zeros(1, 3)]), torch.cat([*ring, hub]).int())
+    found = evened(disc)
+    assert torch.equal(found.faces, disc.faces)
+    assert torch.equal(found.vertices[:240], disc.vertices[:240]) and torch.equal(
+        found.vertices[480], disc.vertices[480]
+    )
+    radius = found.vertices[240:480].norm(dim=1)
+    assert radius.std() < 1e-3 and radius.mean() == pytest.approx(1, abs=1e-3)
+    closed = welded(ball_mesh(12))
+    assert torch.equal(evened(closed).vertices, closed.vertices)
 
 
 def test_nothing_left_is_told():
