@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks import DATA
 from benchmarks.record import PICTURES, record
 from relight.data.models import load_model
-from relight.export.images import pillow
+from relight.export.images import write_image
 from relight.geometry.camera import Camera
 from relight.images import read_image
 from relight.render.meshes import create_mesh_rasterizer, render
@@ -74,7 +74,7 @@ def main() -> None:
     known = json.loads((folder / "scenes.json").read_text(encoding="utf-8"))
     names = [name.removeprefix("khronos-") for name in known["scenes"]]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenes", nargs="*", metavar="SCENE", help=", ".join(names))
+    parser.add_argument("scenes", nargs="*", choices=[*names, []], metavar="SCENE", help=", ".join(names))
     parser.add_argument("--samples", type=int, default=64, help="a pixel of the threefold supersampled picture")
     options = parser.parse_args()
     table: dict[str, dict[str, float]] = {}
@@ -89,7 +89,7 @@ def main() -> None:
             "best real-time engine": max(v for k, v in others.items() if k in known["rasterizers"]),
         }
         print(name, table[name], flush=True)
-        pillow(picture(ours, cycles)).save(PICTURES / f"fidelity_{name}.jpg", quality=85)
+        write_image(PICTURES / f"fidelity_{name}.jpg", picture(ours, cycles))
     record(
         "render_fidelity",
         sum(row["relight, Monte Carlo"] > row["best real-time engine"] for row in table.values()),
