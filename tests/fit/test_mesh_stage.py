@@ -145,12 +145,18 @@ def test_the_closed_form_guess_is_a_start_too(capture, tmp_path):
     assert off < 0.15 and metrics["train_psnr"] > 23
 
 
+TWO, TURNED = Lighting({"a": sky(), "b": sky().turned(2.2)}), Lighting({"": sky()}, follows_camera=True)
+
+
 @pytest.mark.parametrize(
-    "lighting",
-    [Lighting({"a": sky(), "b": sky().turned(2.2)}), Lighting({"": sky()}, follows_camera=True)],
-    ids=["several lights", "turntable"],
+    ("lighting", "measured"),
+    [
+        pytest.param(TWO, False, id="two lights"),
+        pytest.param(TURNED, True, id="turntable, measured"),
+        pytest.param(TWO, True, id="two lights, measured", marks=pytest.mark.slow),
+        pytest.param(TURNED, False, id="turntable", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("measured", [True, False])
 def test_photographs_under_several_lights(tmp_path, lighting, measured):
     scene = photographed_ball(tmp_path, size=40, lighting=lighting)
     given = replace(lighting, measured=True) if measured else Lighting(follows_camera=lighting.follows_camera)

@@ -143,6 +143,7 @@ def tiny(monkeypatch) -> None:
     monkeypatch.setitem(training.TASKS, "material", Task(lambda: TINY, "tiny"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 def test_training_learns_what_the_maps_tell(tmp_path: Path) -> None:
     made = train("material", flat, Plan(pictures=16 * 70, batch=16, rate=6e-3), tmp_path, torch.device("cpu"))
