@@ -97,7 +97,9 @@ def repaired(
         found.remove_unreferenced_vertices()
     if len(found.triangles) < FEWEST:
         raise NoSurfaceError("mesh: after cleaning no surface is left; a capture with more views or normals may help")
-    return evened(_mesh(found))
+    even = _legacy(evened(_mesh(found)))
+    _without_faults(even)  # teeth may have been flattened to nothing
+    return _mesh(even)
 
 
 def evened(mesh: Mesh) -> Mesh:

@@ -34,6 +34,7 @@ class Radiance(Stage):
 
     needs: ClassVar[tuple[str, ...]] = ("views", "points")
     gives: ClassVar[tuple[str, ...]] = ("gaussians",)
+    version: ClassVar[int] = 2
 
     iterations: int = 7000
     """Steps of one photograph each.  1 or more; 3000 for a look, 30000 to publish."""
