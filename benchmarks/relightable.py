@@ -54,10 +54,14 @@ def configured(name: str, place: Path, overrides: Sequence[str]) -> Config:
     return load_config(scene, [*overrides, f"output={place}"])
 
 
+def phases(stage: Distill) -> dict[str, Phase]:
+    """By name, in the order in which they run."""
+    return {name: value for name, value in vars(stage).items() if isinstance(value, Phase)}
+
+
 def shortened(share: float) -> list[str]:
     """Overrides: that share of all steps."""
-    phases = {name: value for name, value in vars(Distill()).items() if isinstance(value, Phase)}
-    steps = {"radiance": STEPS} | {f"distill.{name}": phase.iterations for name, phase in phases.items()}
+    steps = {"radiance": STEPS} | {f"distill.{name}": phase.iterations for name, phase in phases(Distill()).items()}
     return [f"{name}.iterations={max(1, round(share * count))}" for name, count in steps.items()]
 
 

@@ -22,23 +22,18 @@ from statistics import median
 import torch
 
 from benchmarks.record import record
-from benchmarks.relightable import CAPTURES, configured
+from benchmarks.relightable import CAPTURES, configured, phases
 from relight.fit.losses import normal_consistency, photometric
 from relight.fit.parameters import Parameters
 from relight.pipeline import run
 from relight.render.protocol import RasterOptions
 from relight.render.splats import create_rasterizer, render
 from relight.scene import Scene
-from relight.stages.distill import GEOMETRY, LOOK, Distill, Phase
+from relight.stages.distill import GEOMETRY, LOOK, Distill
 from relight.testing.job import MemoryJob
 
 WARM_UP = 5
 """Steps of each phase that don't count: kernels are compiled, meshes made, visibility baked."""
-
-
-def phases(stage: Distill) -> dict[str, Phase]:
-    """By name, in the order in which they run."""
-    return {name: value for name, value in vars(stage).items() if isinstance(value, Phase)}
 
 
 def with_steps(steps: int) -> Distill:

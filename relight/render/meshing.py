@@ -109,14 +109,13 @@ def evened(mesh: Mesh) -> Mesh:
     """
     face, corner = (mesh.opposite_corners < 0).nonzero().unbind(1)
     ends = torch.stack([mesh.faces[face, (corner + 1) % 3], mesh.faces[face, (corner + 2) % 3]]).long()
-    one, other = torch.cat([ends, ends.flip(0)], 1)
-    vertices = mesh.vertices.clone()
-    many = torch.zeros(len(vertices), 1).index_add_(0, one, torch.ones(len(one), 1))
+    border, (one, other) = torch.cat([ends, ends.flip(0)], 1).unique(return_inverse=True)
+    many, at = one.bincount(minlength=len(border))[:, None], mesh.vertices[border]
     for _ in range(ROUNDS):
         for share in (IN, OUT):
-            middle = torch.zeros_like(vertices).index_add_(0, one, vertices[other]) / many.clamp_min(1)
-            vertices = torch.where(many > 0, vertices + share * (middle - vertices), vertices)
-    return Mesh(vertices, mesh.faces)
+            middle = torch.zeros_like(at).index_add_(0, one, at[other]) / many
+            at = at + share * (middle - at)
+    return Mesh(mesh.vertices.index_copy(0, border, at), mesh.faces)
 
 
 def decimated(mesh: Mesh, triangles: int) -> Mesh:
